@@ -1,0 +1,1 @@
+"""Part of ds4top."""

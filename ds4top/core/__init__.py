@@ -1,0 +1,1 @@
+"""Pure core: values, parsing, reducing, figures. Standard library only; no clock, no I/O."""

@@ -1,0 +1,60 @@
+"""What a view is given: the state of the log, the time, and how the sources are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import tzinfo
+
+from ds4top.core.state import LogState
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHealth:
+    """One source: ``ok``, ``missing``, ``denied``, ``error`` or ``stale``, in words, and its age."""
+
+    name: str
+    state: str
+    detail: str
+    age_s: float | None = None
+    cost_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Where a replay stands; seconds of the recorded time."""
+
+    position_s: float
+    total_s: float
+    speed: float
+    paused: bool
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """How far the beginning of a big log has been read."""
+
+    done_bytes: int
+    total_bytes: int
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Model:
+    """Everything a view may read. ``now`` is wall time: of the clock, or of the replay."""
+
+    log: LogState
+    now: float
+    source: str = ""
+    tz: tzinfo | None = None
+    replay: Replay | None = None
+    history: History | None = None
+    health: tuple[SourceHealth, ...] = ()
+    note: str = ""
+    lines: int = 0
+    dropped: int = 0
+    acting: bool = False
+    demo: str = ""
+    speed: float = 1.0
+    flags: frozenset[str] = frozenset()
+    details: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,66 @@
+"""From parsed options to a running dashboard: session, look, app, exit code."""
+
+from __future__ import annotations
+
+import argparse
+import locale
+import os
+import sys
+from contextlib import ExitStack
+
+from ds4top.archive.record import RecordingError, RecordingExistsError
+from ds4top.cli import EXIT_CRASH, EXIT_USAGE, zone_of
+from ds4top.session import Session, live, replay
+from ds4top.sources.base import SourceFault
+from ds4top.view.look import Look
+from ds4top.view.text import ASCII, UNICODE
+
+_DEMO_FLAGS = frozenset({"--no-mmap", "--power", "--max-batch-size"})
+
+
+def wants_ascii(args: argparse.Namespace) -> bool:
+    """Whether only ASCII is drawn: asked for, the Linux console, or another locale than UTF-8."""
+    encoding = locale.getpreferredencoding(False).lower().replace("-", "")
+    return args.ascii or os.environ.get("TERM") == "linux" or encoding != "utf8"
+
+
+def dashboard(args: argparse.Namespace, stdin_fd: int) -> int:
+    """Run the screen until it is quit; gives the exit code."""
+    # Read by Textual when it is imported: no animation, and palette colours only.
+    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    os.environ.setdefault("TEXTUAL_FPS", "15")
+    if os.environ.get("COLORTERM") in ("truecolor", "24bit") or "256" in os.environ.get("TERM", ""):
+        os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
+    look = Look(ASCII if wants_ascii(args) else UNICODE, interval_s=args.interval)
+    with ExitStack() as stack:
+        try:
+            session = _session(args, stdin_fd, stack)
+        except (SourceFault, RecordingError, RecordingExistsError, OSError, ValueError) as error:
+            print(f"ds4top: {error}", file=sys.stderr)
+            return EXIT_USAGE
+        from ds4top.ui.app import Ds4top
+
+        app = Ds4top(session, look, theme_name=args.theme)
+        try:
+            app.run(mouse=not args.no_mouse)
+        finally:
+            session.close()
+        code = app.return_code or 0
+        return EXIT_CRASH if code == 1 else code
+
+
+def _session(args: argparse.Namespace, stdin_fd: int, stack: ExitStack) -> Session:
+    tz = zone_of(args.tz)
+    if args.demo:
+        from ds4top.standin.demo import DemoServer
+
+        speed = args.speed or 1.0
+        demo = stack.enter_context(DemoServer(speed=speed))
+        session = live(str(demo.log_path))
+        model = session.model
+        model.demo = "demo" if speed == 1.0 else f"demo ×{speed:g}"
+        model.speed, model.flags = speed, _DEMO_FLAGS
+        return session
+    if args.replay:
+        return replay(args.replay, speed=args.speed or 1.0, tz=tz, year=args.year)  # type: ignore[arg-type]
+    return live(args.log, tz=tz, year=args.year, record=args.record, stdin_fd=stdin_fd)  # type: ignore[arg-type]

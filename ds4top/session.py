@@ -1,0 +1,261 @@
+"""The sources, the mailbox and the state of one run, without a screen.
+
+``tick`` moves what the sources have put into the mailbox into the state; it is all that the screen
+calls. Nothing in here knows Textual, so that ``status`` and tests can use it alone.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from datetime import tzinfo
+from pathlib import Path
+from threading import Event as StopEvent
+
+from ds4top import __version__
+from ds4top.archive.record import Recorder, RecordingError, read_recording
+from ds4top.core.logread import LogReader
+from ds4top.core.model import History, Model, Replay, SourceHealth
+from ds4top.core.reduce import Reducer
+from ds4top.core.stamps import DAY_S, StampClock
+from ds4top.core.state import LogState
+from ds4top.sources.base import SYSTEM_CLOCK, Clock
+from ds4top.sources.logsource import TAIL_BYTES, LogSource
+from ds4top.sources.logtail import LogFollower, StreamFollower
+from ds4top.sources.mailbox import Mailbox
+from ds4top.sources.replay import ReplayClock, ReplaySource
+from ds4top.sources.samples import (
+    HistoryProgress,
+    HistorySwap,
+    LogBreak,
+    LogEvents,
+    ReplayPosition,
+    ReplayReset,
+    SourceError,
+    SourceOk,
+)
+from ds4top.sources.supervisor import Supervisor
+from ds4top.sources.tracks import LogTrack, RecordTrack, Track
+
+LIVE_LIMIT = 5_000
+"""Requests and cache events that a live state keeps; samples ten times as many."""
+_DRAIN = 64
+_BREAKS = {
+    "missing": "the log file is not there (yet): waiting for it",
+    "rotated": "",
+    "truncated": "",
+    "appeared": "",
+    "ended": "the log's input has ended",
+}
+
+
+class Session:
+    """One run: live from a log, or a replay. ``close`` it; it owns threads."""
+
+    def __init__(
+        self,
+        make_source: Callable[[StopEvent], LogSource | ReplaySource],
+        name: str,
+        clock: Clock,
+        *,
+        tz: tzinfo | None = None,
+        recorder: Recorder | None = None,
+        replay_clock: ReplayClock | None = None,
+    ) -> None:
+        self.clock = clock
+        self.mailbox = Mailbox()
+        self.supervisor = Supervisor(self.mailbox)
+        self.source = make_source(self.supervisor.stopping)
+        self.replay_clock = replay_clock
+        self._recorder = recorder
+        self._reducer = Reducer(LogState(limit=LIVE_LIMIT))
+        self._errors: dict[str, SourceError] = {}
+        self._breaks = ""
+        self.model = Model(self._reducer.state, clock.wall(), name, tz)
+        self.on_log: Callable[[bytes], None] | None = None
+        self.on_reset: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Start the source threads."""
+        self.supervisor.add(self.source)
+        self.supervisor.start()
+
+    def close(self) -> None:
+        """Stop the threads; a recording is written to its end."""
+        self.supervisor.stop()
+        if self._recorder is not None:
+            self._recorder.close()
+
+    def pump(self, samples: Sequence[object]) -> None:
+        """Take samples that did not come through the mailbox (a fixed clock in tests)."""
+        for sample in samples:
+            self._take(sample)
+        self._stand()
+
+    def tick(self) -> Model:
+        """Move what has arrived into the state; gives the model as of now."""
+        samples = self.mailbox.drain(_DRAIN)
+        while samples:
+            for sample in samples:
+                self._take(sample)
+            if not self.mailbox.waiting:
+                break
+            samples = self.mailbox.drain(_DRAIN)
+        if self._recorder is not None and (error := self._recorder.flush()) is not None:
+            self._errors[error.name] = error
+        self._stand()
+        return self.model
+
+    def _take(self, sample: object) -> None:
+        model = self.model
+        match sample:
+            case LogEvents():
+                self._reducer.apply(sample.events, sample.wall if sample.live else None)
+                model.lines += sample.lines
+                if self._recorder is not None and sample.data:
+                    self._recorder.log(sample.data, sample.wall, live=sample.live)
+                if self.on_log is not None and sample.data:
+                    self.on_log(sample.data)
+                self._breaks = ""
+            case HistorySwap():
+                assert isinstance(sample.store, Reducer)
+                self._reducer = sample.store
+                self._reducer.state.version += 1_000_000
+                model.log = self._reducer.state
+                model.lines = sample.lines
+                model.history = None
+            case HistoryProgress():
+                reading = sample.state == "reading"
+                model.history = History(sample.done_bytes, sample.total_bytes) if reading else None
+                if sample.note:
+                    model.details["history"] = sample.note
+            case ReplayReset():
+                self._reducer = Reducer(LogState(limit=LIVE_LIMIT))
+                model.log = self._reducer.state
+                model.lines = 0
+                if self.on_reset is not None:
+                    self.on_reset()
+            case ReplayPosition():
+                model.replay = Replay(
+                    sample.position_s, sample.total_s, sample.speed, sample.paused, sample.ended
+                )
+            case LogBreak():
+                said = _BREAKS.get(sample.reason, "")
+                self._breaks = f"{said}: {sample.path}" if said and sample.path else said
+                if self._recorder is not None:
+                    self._recorder.log_break(sample)
+            case SourceError():
+                self._errors[sample.name] = sample
+            case SourceOk():
+                self._errors.pop(sample.name, None)
+            case _:
+                pass
+
+    def _stand(self) -> None:
+        model = self.model
+        model.now = self.clock.wall()
+        model.dropped = sum(self.mailbox.dropped().values())
+        model.note = self._breaks
+        model.health = self._health()
+
+    def _health(self) -> tuple[SourceHealth, ...]:
+        found: list[SourceHealth] = []
+        error = next(iter(self._errors.values()), None)
+        log = self.model.log
+        heard = log.heard_at
+        age = max(0.0, self.model.now - heard) if heard is not None else None
+        if error is not None:
+            state = {"not_found": "missing", "permission": "denied"}.get(error.kind, "error")
+            found.append(SourceHealth("log", state, error.message, age))
+        elif self._breaks:
+            found.append(SourceHealth("log", "missing", self._breaks, age))
+        else:
+            found.append(SourceHealth("log", "ok", self.model.source, age))
+        for name, why in _NOT_READ:
+            found.append(SourceHealth(name, "missing", why))
+        return tuple(found)
+
+
+_NOT_READ = (
+    ("process", "not read by this version: state comes from the log alone"),
+    ("memory", "not read by this version: headroom is not known"),
+    ("GPU (NVML)", "not read by this version"),
+    ("KV directory", "not read by this version: what the log tells is shown"),
+    ("/v1/models", "not asked by this version"),
+    ("/metrics", "not asked by this version"),
+    ("kernel log", "not read by this version: OOM kills are not seen"),
+)
+
+
+def _store() -> Reducer:
+    return Reducer(LogState(limit=LIVE_LIMIT))
+
+
+def _reader(tz: tzinfo | None, year: int | None) -> Callable[[float], LogReader]:
+    return lambda mtime: LogReader(StampClock(mtime + DAY_S, tz, year))
+
+
+def live(
+    path: str,
+    *,
+    tz: tzinfo | None = None,
+    year: int | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+    record: str | None = None,
+    stdin_fd: int = 0,
+) -> Session:
+    """A session that follows a log: a path, or ``-`` for the pipe on ``stdin_fd``.
+
+    Raises ``SourceFault`` where standard input is a terminal, ``OSError`` or
+    ``RecordingExistsError`` where the recording cannot be made.
+    """
+    def make_source(stop: StopEvent) -> LogSource:
+        follower: LogFollower | StreamFollower
+        if path == "-":
+            follower = StreamFollower(stdin_fd, stop=stop, monotonic=clock.monotonic)
+        else:
+            follower = LogFollower(path, TAIL_BYTES, clock.monotonic)
+        return LogSource(follower, _reader(tz, year), _store, clock)
+
+    recorder = None
+    if record is not None:
+        recorder = Recorder(record, {"name": platform.node()}, __version__, clock=clock)
+    name = "standard input" if path == "-" else os.path.abspath(path)
+    return Session(make_source, name, clock, tz=tz, recorder=recorder)
+
+
+def replay(
+    path: str,
+    *,
+    speed: float = 1.0,
+    tz: tzinfo | None = None,
+    year: int | None = None,
+    fixed: bool = False,
+) -> Session:
+    """A session that plays a recording, or a raw server log by its own stamps.
+
+    ``fixed`` stops its clock, for tests and pictures: time moves by ``advance`` only. Raises
+    ``RecordingError`` for a recording that cannot be read, ``OSError`` for a missing file.
+    """
+    monotonic = None if fixed else SYSTEM_CLOCK.monotonic
+    clock = ReplayClock(speed, monotonic)
+    track = _track(path, tz, year)
+    return Session(
+        lambda stop: ReplaySource(track, clock, _reader(tz, year)),
+        os.path.abspath(path),
+        clock.clock(),
+        tz=tz,
+        replay_clock=clock,
+    )
+
+
+def _track(path: str, tz: tzinfo | None, year: int | None) -> Track:
+    with Path(path).open("rb") as file:
+        head = file.read(64)
+    if head.lstrip().startswith(b'{"schema"'):
+        return RecordTrack(read_recording(path))
+    return LogTrack(path, lambda mtime: StampClock(mtime + DAY_S, tz, year).at)
+
+
+__all__ = ["LIVE_LIMIT", "RecordingError", "Session", "live", "replay"]

@@ -1,0 +1,281 @@
+"""The app: wiring only. One tick moves samples into the state and shows the current screen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterable
+from dataclasses import replace
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.timer import Timer
+
+from ds4top.core.derive import Alert, Status, alerts_of, status_of
+from ds4top.core.model import Model
+from ds4top.session import Session
+from ds4top.ui import theme as themes
+from ds4top.ui.commands import COMMANDS, bindings, key_label
+from ds4top.ui.paint import honour_no_color
+from ds4top.ui.screens import VIEWS
+from ds4top.ui.screens.base import View
+from ds4top.ui.screens.help import Help
+from ds4top.view.header import VIEW_KEYS
+from ds4top.view.logview import LogLines
+from ds4top.view.look import WINDOWS_S, Look
+from ds4top.view.now import SLOW_RATIO, context_share
+from ds4top.view.rates import RateBook
+from ds4top.view.today import Today, TodayBook
+
+INTERVALS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+_SEEK_S = 30.0
+_SLOW_SAMPLES = 3
+
+
+class Ds4top(App[None]):
+    """The dashboard over one session."""
+
+    CSS_PATH = "ds4top.tcss"
+    TITLE = "ds4top"
+    MODES = VIEWS
+    DEFAULT_MODE = "live"
+    ENABLE_COMMAND_PALETTE = True
+    AUTO_FOCUS = None
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (80, "-normal"), (118, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (20, "-medium"), (28, "-tall"), (44, "-huge")]  # noqa: RUF012
+    BINDINGS: list[BindingType] = [*bindings()]  # noqa: RUF012
+
+    def __init__(
+        self, session: Session, look: Look, *, theme_name: str | None = None, ticking: bool = True
+    ) -> None:
+        super().__init__()
+        honour_no_color(self)
+        self.session = session
+        self.look = look
+        self.book = RateBook()
+        self._todays = TodayBook()
+        self._ticking = ticking
+        self._timer: Timer | None = None
+        self._theme_name = theme_name
+        self._errors = 0
+        self.log_lines = LogLines()
+        session.on_log = self.log_lines.feed
+        session.on_reset = self.log_lines.clear
+
+    # figures -------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> Model:
+        """The model as of the last tick."""
+        return self.session.model
+
+    def status(self) -> Status:
+        """The server's state as of the model's time."""
+        return status_of(self.model.log, self.model.now)
+
+    def today(self) -> Today:
+        """Figures since midnight."""
+        return self._todays.today(self.model, self.book)
+
+    def alerts(self, status: Status) -> tuple[Alert, ...]:
+        """What is worth acting on, the worst first."""
+        return alerts_of(self.model.log, status, context_share(self.model), self._slow(status))
+
+    def _slow(self, status: Status) -> str | None:
+        log = self.model.log
+        running = log.running
+        if running is None or status.last_known or running.decode_samples < _SLOW_SAMPLES:
+            return None
+        last = range(len(log.decode) - _SLOW_SAMPLES, len(log.decode))
+        ratios = []
+        for index in last:
+            expected = self.book.expected(log.decode.context[index])
+            if log.decode.request[index] != running.number or expected is None:
+                return None
+            ratios.append(log.decode.tps[index] / expected.tps)
+        if max(ratios) >= SLOW_RATIO:
+            return None
+        worst = sum(ratios) / len(ratios)
+        return (
+            f"decode at {worst:.2f} x of what is expected here ({_SLOW_SAMPLES} samples):"
+            " low-power state, heat, a co-tenant, --power?"
+        )
+
+    # life ----------------------------------------------------------------------------------
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Our variables for themes that are not ours."""
+        return themes.variable_defaults()
+
+    def on_mount(self) -> None:
+        """Themes, signals, sources, and the one timer."""
+        found = themes.find()
+        for theme in found.by_name.values():
+            self.register_theme(theme.to_textual())
+        name = self._theme_name or themes.default_name(os.environ)
+        if name not in found.by_name:
+            self.notify(f"no theme named {name}: {', '.join(sorted(found.by_name))}")
+            name = themes.default_name(os.environ)
+        self.theme = name
+        for problem in found.problems:
+            self.notify(problem, severity="warning")
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+                loop.add_signal_handler(number, self._signalled, number)
+        self.book.scale, self.book.flags = self.model.speed, self.model.flags
+        if self._ticking:
+            self.session.start()
+            self._timer = self.set_interval(self.look.interval_s, self.tick)
+            # The first figures as soon as the source has them, not a whole interval later.
+            for delay_s in (0.05, 0.2, 0.5):
+                self.set_timer(delay_s, self.tick)
+
+    def _signalled(self, number: int) -> None:
+        self.exit(return_code=128 + number)
+
+    def tick(self) -> None:
+        """Take what arrived and show it; nothing is painted that did not change."""
+        if self._ticking:
+            self.session.tick()
+        self.paint()
+
+    def paint(self) -> None:
+        """Show the model on the current screen, unless the view is frozen."""
+        screen = self.screen
+        if not isinstance(screen, View) or not screen.is_mounted:
+            return
+        self.book.update(self.model.log)
+        with self.batch_update():
+            screen.paint(frozen=self.look.frozen)
+
+    # actions -------------------------------------------------------------------------------
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The palette: every action of the key table, by name."""
+        for command in COMMANDS:
+            if command.id != "app.palette":
+                keys = key_label(command.keys)
+                yield SystemCommand(
+                    command.words, f"{command.id}   {keys}", self._runner(command.action)
+                )
+        for name in sorted(self.available_themes):
+            yield SystemCommand(f"Theme {name}", "look.theme", self._theme_setter(name))
+
+    def _runner(self, action: str):  # type: ignore[no-untyped-def]
+        async def run() -> None:
+            await self.run_action(action)
+
+        return run
+
+    def _theme_setter(self, name: str):  # type: ignore[no-untyped-def]
+        def apply() -> None:
+            self.theme = name
+
+        return apply
+
+    def _change(self, look: Look, word: str = "") -> None:
+        self.look = look
+        self.paint()
+        if word and isinstance(self.screen, View):
+            self.screen.say(word)
+
+    async def action_view(self, name: str) -> None:
+        """Show a view."""
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        await self.switch_mode(name)
+        self.paint()
+
+    async def action_cycle(self, step: int) -> None:
+        """The next or the previous view."""
+        names = [name for _, name in VIEW_KEYS]
+        at = names.index(self.current_mode) if self.current_mode in names else 0
+        await self.action_view(names[(at + step) % len(names)])
+
+    def action_freeze(self) -> None:
+        """Hold the picture; in a replay, hold its time."""
+        clock = self.session.replay_clock
+        if clock is not None:
+            if clock.paused:
+                clock.resume()
+            else:
+                clock.pause()
+            self._change(replace(self.look), "paused" if clock.paused else "playing")
+            return
+        frozen = not self.look.frozen
+        self._change(replace(self.look, frozen=frozen), "frozen: sampling goes on" if frozen else "live")
+
+    def action_history(self, step: int) -> None:
+        """A replay seeks by half a minute; else the panel of now steps through past requests."""
+        clock = self.session.replay_clock
+        if clock is not None:
+            clock.seek(step * _SEEK_S)
+            self._change(replace(self.look), f"{step * _SEEK_S:+.0f} s")
+            return
+        last = max(len(self.model.log.requests) - 1, 0)
+        back = min(max(self.look.history - step, 0), last)
+        self._change(replace(self.look, history=back), f"{back} turns back" if back else "now")
+
+    def action_window(self) -> None:
+        """The next window of the plots."""
+        at = WINDOWS_S.index(self.look.window_s) if self.look.window_s in WINDOWS_S else -1
+        look = replace(self.look, window_s=WINDOWS_S[(at + 1) % len(WINDOWS_S)])
+        self._change(look, f"window {look.window_name}")
+
+    def action_axis(self) -> None:
+        """The context axis, logarithmic or linear."""
+        look = replace(self.look, is_log=not self.look.is_log)
+        self._change(look, "context axis " + ("logarithmic" if look.is_log else "linear"))
+
+    def action_unit(self) -> None:
+        """Tokens per second or milliseconds per token."""
+        look = replace(self.look, ms_per_token=not self.look.ms_per_token)
+        self._change(look, "ms per token" if look.ms_per_token else "tok/s")
+
+    def action_interval(self, step: int) -> None:
+        """Paint more or less often."""
+        near = min(INTERVALS_S, key=lambda s: abs(s - self.look.interval_s))
+        at = min(max(INTERVALS_S.index(near) + step, 0), len(INTERVALS_S) - 1)
+        look = replace(self.look, interval_s=INTERVALS_S[at])
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = self.set_interval(look.interval_s, self.tick)
+        self._change(look, f"paints every {look.interval_s:g} s")
+
+    def action_next_theme(self) -> None:
+        """The next of our themes."""
+        names = sorted(themes.find().by_name)
+        at = names.index(self.theme) if self.theme in names else -1
+        self.theme = names[(at + 1) % len(names)]
+        self._change(self.look, f"theme {self.theme}")
+
+    def action_help(self) -> None:
+        """Help, made from the live bindings."""
+        if not isinstance(self.screen, Help):
+            self.push_screen(Help(self.look, self.live_keys()))
+
+    def live_keys(self) -> list[tuple[str, str, str]]:
+        """Group, keys and words of every action, as bound now."""
+        bound: dict[str, list[str]] = {}
+        for keys in self._bindings.key_to_bindings.values():
+            for binding in keys:
+                if isinstance(binding, Binding) and binding.id:
+                    bound.setdefault(binding.id, []).append(binding.key)
+        return [
+            (c.group, key_label(",".join(bound.get(c.id, c.keys.split(",")))), c.words)
+            for c in COMMANDS
+        ]
+
+    def action_cancel(self) -> None:
+        """Close what lies on top, then the filter, then history; never quits."""
+        if len(self.screen_stack) > 1:
+            self.pop_screen()
+        elif isinstance(self.screen, View) and self.screen.cancel():
+            pass
+        elif self.look.history or self.look.frozen:
+            self._change(replace(self.look, history=0, frozen=False), "now")
+

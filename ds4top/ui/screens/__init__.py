@@ -1,0 +1,22 @@
+"""The views by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from textual.screen import Screen
+
+from ds4top.ui.screens.live import Live
+from ds4top.ui.screens.others import Day, Kv, Launch, Log, Memory, Requests, Sources
+
+VIEWS: dict[str, str | Callable[[], Screen[Any]]] = {
+    "live": Live,
+    "requests": Requests,
+    "kv": Kv,
+    "memory": Memory,
+    "launch": Launch,
+    "log": Log,
+    "day": Day,
+    "sources": Sources,
+}

@@ -1,0 +1,190 @@
+"""What every view has: header, body, a line for alerts or messages, footer, a filter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.widget import Widget
+from textual.widgets import Input
+
+from ds4top.ui.paint import TightPaint
+from ds4top.ui.widgets.lines import LineView, TableView
+from ds4top.view.header import alert_row, footer_row, header_row
+from ds4top.view.text import row
+
+if TYPE_CHECKING:
+    from ds4top.ui.app import Ds4top
+
+_SAY_S = 3.0
+
+
+class View(TightPaint):
+    """Base of the views. ``name_`` is its word in the footer; ``hints`` keys that matter here."""
+
+    name_: ClassVar[str] = ""
+    hints: ClassVar[tuple[tuple[str, str], ...]] = (("?", "help"), ("q", "quit"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filter_text = ""
+        self._said = ""
+        self._said_until = 0.0
+
+    @property
+    def ds4top(self) -> Ds4top:
+        """The app, by its own type."""
+        from ds4top.ui.app import Ds4top
+
+        assert isinstance(self.app, Ds4top)
+        return self.app
+
+    def compose(self) -> ComposeResult:
+        """Header, body, message line, footer."""
+        charset = self.ds4top.look.charset
+        self.head = LineView(id="head", charset=charset)
+        self.message = LineView(id="message", charset=charset)
+        self.foot = LineView(id="foot", charset=charset)
+        yield self.head
+        yield from self.body()
+        yield self.message
+        yield self.foot
+
+    def body(self) -> ComposeResult:
+        """The widgets between header and message line."""
+        yield Widget()
+
+    def paint(self, *, frozen: bool) -> None:
+        """Show the model. Frozen: only header and message line, so that the age counts."""
+        app = self.ds4top
+        width = self.size.width
+        if not width:
+            return
+        status = app.status()
+        self.head.show((header_row(app.model, status, app.look, width),))
+        if self._said and app.session.clock.monotonic() < self._said_until:
+            self.message.show((row(" ", (self._said, "now")),))
+        elif self.filter_text:
+            self.message.show((row(" filter ", (self.filter_text, "match"), ("   Esc clears", "dim")),))
+        else:
+            self._said = ""
+            self.message.show((alert_row(app.alerts(status), app.model, width, app.look),))
+        self.foot.show((footer_row(self.name_, self.hints, width),))
+        if not frozen:
+            self.show_body()
+
+    def show_body(self) -> None:
+        """Fill the widgets of ``body``."""
+
+    def say(self, text: str) -> None:
+        """Answer a key in the message line for a few seconds."""
+        self._said = text
+        self._said_until = self.ds4top.session.clock.monotonic() + _SAY_S
+        self.message.show((row(" ", (text, "now")),))
+
+    def on_resize(self) -> None:
+        """Other widths make other rows."""
+        self.ds4top.call_after_refresh(self.ds4top.paint)
+
+    def on_screen_resume(self) -> None:
+        """A view that was hidden catches up."""
+        self.ds4top.call_after_refresh(self.ds4top.paint)
+
+    # actions -------------------------------------------------------------------------------
+
+    def table(self) -> TableView | None:
+        """The table that the movement keys move, if there is one."""
+        return None
+
+    def action_move(self, step: int) -> None:
+        """Move the cursor by rows."""
+        if (table := self.table()) is not None:
+            table.move(step)
+
+    def action_page(self, step: int) -> None:
+        """Move the cursor by screenfuls."""
+        if (table := self.table()) is not None:
+            table.page(step)
+
+    def action_home(self) -> None:
+        """To the first row."""
+        if (table := self.table()) is not None:
+            table.home()
+
+    def action_end(self) -> None:
+        """To the last row."""
+        if (table := self.table()) is not None:
+            table.end()
+
+    def action_details(self) -> None:
+        """Open the row; nothing here."""
+
+    def action_sort(self) -> None:
+        """Sort by another column; nothing here."""
+        self.say("nothing to sort here")
+
+    def action_follow(self) -> None:
+        """Keep the newest in sight, or not."""
+        table = self.table()
+        if table is None:
+            self.say("nothing to follow here")
+            return
+        table.follow = not table.follow
+        self.say("following the newest" if table.follow else "not following")
+
+    def action_filter(self) -> None:
+        """Ask for a filter."""
+        if self.table() is None:
+            self.say("nothing to filter here")
+            return
+        if not self.query("#filter"):
+            box = Input(self.filter_text, placeholder="filter, Enter keeps it", id="filter")
+            self.mount(box)
+            self.call_after_refresh(box.focus)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Keep the filter."""
+        self.filter_text = event.value.strip()
+        event.input.remove()
+        self.set_focus(None)
+        self.ds4top.paint()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while typing."""
+        self.filter_text = event.value.strip()
+        self.show_body()
+
+    def action_match(self, step: int) -> None:
+        """The next or previous match: with a filter, rows are matches."""
+        if not self.filter_text:
+            self.say("no filter: / sets one")
+            return
+        self.action_move(step)
+
+    def action_copy(self) -> None:
+        """Copy the row under the cursor to the terminal's clipboard."""
+        text = self.row_text()
+        if not text:
+            self.say("no row to copy: j and k choose one")
+            return
+        self.app.copy_to_clipboard(text)
+        self.say(f"copied: {text[:60]}")
+
+    def row_text(self) -> str:
+        """The row under the cursor as plain text."""
+        return ""
+
+    def cancel(self) -> bool:
+        """Close the filter or clear it, or take the cursor away; whether there was anything."""
+        boxes = self.query("#filter")
+        if boxes or self.filter_text:
+            boxes.remove()
+            self.filter_text = ""
+            self.set_focus(None)
+            self.ds4top.paint()
+            return True
+        table = self.table()
+        if table is not None and table.selected_key is not None:
+            table.select(None)
+            return True
+        return False

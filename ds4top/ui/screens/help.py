@@ -1,0 +1,41 @@
+"""Help, made from the live bindings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ds4top.ui.commands import GROUPS
+from ds4top.ui.screens.detail import Scroller
+from ds4top.ui.widgets.lines import TableView
+from ds4top.view.look import Look
+from ds4top.view.text import Row, row
+
+
+def help_rows(keys: Sequence[tuple[str, str, str]]) -> list[Row]:
+    """Every action with its keys, by group."""
+    rows: list[Row] = [row((" KEYS", "title"), ("   lower case looks, upper case acts", "dim"))]
+    for group, title in GROUPS.items():
+        rows += [row(""), row((f" {title}", "header"))]
+        rows += [row(f"  {label:<14}", style="key") + row(words) for g, label, words in keys if g == group]
+    rows += [
+        row(""),
+        row((" Words", "header")),
+        row("  hot: at least half of the prompt came from memory or disk; cold: less; short: below 2,048 tokens"),
+        row("  TTFT: prefill, evict save and disk load as the log tells; the wait in the queue is not in it"),
+        row("  expected: this server's own samples, else the published curve of its build; what is shown says which"),
+        row("  last known: an open request in a log that no longer grows"),
+    ]  # fmt: skip
+    return rows
+
+
+class Help(Scroller):
+    """The keys, over the view."""
+
+    def __init__(self, look: Look, keys: Sequence[tuple[str, str, str]]) -> None:
+        super().__init__()
+        self._keys = keys
+
+    def fill(self) -> None:
+        """The table of keys."""
+        rows = [*help_rows(self._keys), row(""), row((" Esc closes", "dim"))]
+        self.query_one(TableView).show_table(None, list(enumerate(rows)))

@@ -1,0 +1,149 @@
+"""Requests, KV cache, Memory, Launch, Log, Day and Sources."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+
+from ds4top.ui.screens.base import View
+from ds4top.ui.screens.live import RequestTable
+from ds4top.ui.widgets.lines import TableView
+from ds4top.view import places
+from ds4top.view.logview import LogLines
+from ds4top.view.text import Row, row, row_text
+
+
+class Requests(RequestTable):
+    """Every request in a table."""
+
+    name_ = "requests"
+    hints: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("Enter", "details"),
+        ("/", "filter"),
+        ("s", "sort"),
+        ("?", "help"),
+        ("q", "quit"),
+    )
+
+    def body(self) -> ComposeResult:
+        """The table alone."""
+        yield TableView(id="requests", charset=self.ds4top.look.charset)
+
+    def show_body(self) -> None:
+        """All requests that are kept."""
+        self.show_requests(None)
+
+
+class Page(View):
+    """A view of rows that scroll."""
+
+    def body(self) -> ComposeResult:
+        """One table of rows without a header."""
+        yield TableView(id="page", charset=self.ds4top.look.charset)
+
+    def table(self) -> TableView:
+        """The rows."""
+        return self.query_one("#page", TableView)
+
+    def rows(self) -> tuple[Row, ...]:
+        """What the page says now."""
+        return ()
+
+    def show_body(self) -> None:
+        """Rows, those that match the filter."""
+        words = self.filter_text.lower().split()
+        rows = [r for r in self.rows() if not words or all(w in row_text(r).lower() for w in words)]
+        self.table().show_table(None, list(enumerate(rows)))
+
+    def row_text(self) -> str:
+        """The row under the cursor."""
+        key = self.table().selected_key
+        rows = self.rows()
+        return row_text(rows[key]).strip() if isinstance(key, int) and key < len(rows) else ""
+
+
+class Kv(Page):
+    """The KV cache as the log tells."""
+
+    name_ = "kv"
+
+    def rows(self) -> tuple[Row, ...]:
+        """Hits, misses, evictions, loads."""
+        app = self.ds4top
+        return places.kv_view(app.model, app.today(), self.size.width)
+
+
+class Memory(Page):
+    """What will be known of memory."""
+
+    name_ = "memory"
+
+    def rows(self) -> tuple[Row, ...]:
+        """What the log says of it."""
+        return places.memory_view(self.ds4top.model)
+
+
+class Launch(Page):
+    """The launch as the log tells."""
+
+    name_ = "launch"
+
+    def rows(self) -> tuple[Row, ...]:
+        """Settings and starts."""
+        return places.launch_view(self.ds4top.model)
+
+
+class Day(Page):
+    """The report of today."""
+
+    name_ = "day"
+
+    def rows(self) -> tuple[Row, ...]:
+        """The report's own words."""
+        from ds4top.report.day import day_lines
+
+        return tuple(row(f" {line}") for line in day_lines(self.ds4top.model))
+
+
+class Sources(Page):
+    """Each source with its state."""
+
+    name_ = "sources"
+
+    def rows(self) -> tuple[Row, ...]:
+        """State, age, what is missing."""
+        return places.sources_view(self.ds4top.model, self.size.width)
+
+
+class Log(View):
+    """The server's log, coloured by event; follows its end."""
+
+    name_ = "log"
+    hints: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("/", "filter"),
+        ("f", "follow"),
+        ("g", "first"),
+        ("G", "last"),
+        ("?", "help"),
+        ("q", "quit"),
+    )
+
+    def body(self) -> ComposeResult:
+        """The lines."""
+        yield TableView(id="log", follow=True, charset=self.ds4top.look.charset)
+
+    def table(self) -> TableView:
+        """The lines."""
+        return self.query_one("#log", TableView)
+
+    def show_body(self) -> None:
+        """Lines kept, those that match the filter."""
+        lines: LogLines = self.ds4top.log_lines
+        numbers, texts = lines.matching(self.filter_text)
+        self.table().show_keys(None, numbers, lambda index: lines.row(texts[index]))
+
+    def row_text(self) -> str:
+        """The line under the cursor."""
+        key = self.table().selected_key
+        return self.ds4top.log_lines.text(key) if isinstance(key, int) else ""

@@ -1,0 +1,145 @@
+"""The first and the last lines of every screen: state, sources, keys."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from ds4top.core.derive import Alert, ServerState, Status
+from ds4top.core.model import Model
+from ds4top.core.units import fmt_age, fmt_duration, fmt_pct
+from ds4top.view.look import Look
+from ds4top.view.text import Row, fit, pack, row, row_width
+
+STATE_STYLES: dict[ServerState, str] = {
+    ServerState.LOADING: "state-load",
+    ServerState.IDLE: "state-idle",
+    ServerState.LOOKUP: "state-prefill",
+    ServerState.PREFILL: "state-prefill",
+    ServerState.DECODE: "state-decode",
+    ServerState.DRAINING: "state-stopped",
+    ServerState.STOPPED: "state-stopped",
+    ServerState.FAILED: "state-fault",
+    ServerState.POISONED: "state-fault",
+    ServerState.UNKNOWN: "state-unknown",
+}
+
+
+def badge(status: Status) -> Row:
+    """The state in its filled word; what is only last known is not filled, and says so."""
+    word = status.state.value.upper()
+    if status.last_known:
+        return row((f"last known: {word}", "stale"))
+    return row((f" {word} ", STATE_STYLES[status.state]))
+
+
+def clock_text(model: Model, seconds: bool) -> str:
+    """Local time of the model: of the machine, or of the replay."""
+    form = "%H:%M:%S" if seconds else "%H:%M"
+    return datetime.fromtimestamp(model.now, model.tz).strftime(form)
+
+
+def residency_of(model: Model) -> str:
+    """How the weights are held as far as the start-up lines tell; memory is not looked at."""
+    life = model.log.life
+    stages = {stage.stage for stage in life.stages} if life else set()
+    if stages & {"copy", "artifacts"}:
+        return "copy (by its log)"
+    if "register" in stages or "prefetch" in stages:
+        return "mmap (by its log)"
+    if "tensors" in stages:
+        return "copy (by its log)"
+    return ""
+
+
+def header_row(model: Model, status: Status, look: Look, width: int) -> Row:
+    """State, what runs, since when, where; at the right the clock and what is special."""
+    life = model.log.life
+    right: list[str] = []
+    replay = model.replay
+    if replay is not None:
+        how = "paused" if replay.paused else "ended" if replay.ended else f"×{replay.speed:g}"
+        right.append(f"replay {how} {fmt_pct(_part(replay.position_s, replay.total_s))}")
+    if model.demo:
+        right.append(model.demo)
+    if look.frozen:
+        right.append("FROZEN")
+    if model.history is not None:
+        share = _part(model.history.done_bytes, model.history.total_bytes)
+        right.append(f"reading history {fmt_pct(share)}")
+    right.append(clock_text(model, replay is not None))
+    tail = row("  ".join(right), style="dim")
+    parts: list[Row] = [badge(status)]
+    if status.last_known or (status.state is ServerState.STOPPED and status.quiet_s is not None):
+        parts.append(row((f"{fmt_age(status.quiet_s)} ago", "stale")))
+    if life is not None:
+        parts.append(row(("ds4-server", "title")))
+        if life.listening_at is not None and status.state is not ServerState.STOPPED:
+            # Minutes are enough here: seconds would repaint the line for nothing.
+            up = fmt_duration((model.now - life.listening_at) // 60 * 60 or None, dash="<1 m")
+            parts.append(row(("up ", "label"), up))
+        if residency := residency_of(model):
+            parts.append(row(residency))
+        if life.url:
+            parts.append(row((life.url.removeprefix("http://"), "label")))
+        parts.append(row(("waiting ", "label"), "–"))
+    if status.why and not status.last_known:
+        parts.insert(1, row((status.why, "warn")))
+    room = width - row_width(tail) - 3
+    left = pack(parts, max(room, 10), gap=3)
+    return row(" ", fit(left, max(room, 0), "<", look.charset), "  ", tail)
+
+
+def _part(done: float, total: float) -> float | None:
+    return done / total if total > 0 else None
+
+
+def alert_row(alerts: tuple[Alert, ...], model: Model, width: int, look: Look) -> Row:
+    """The worst alert, how many more, and how the sources are."""
+    ok = sum(1 for source in model.health if source.state == "ok")
+    missing = len(model.health) - ok
+    main = model.health[0] if model.health else None
+    unknown = model.log.unrecognised_count
+    words: list[Row] = []
+    if main is not None and main.state != "ok":
+        words.append(row((f"log {main.state}", "crit")))
+    else:
+        age = main.age_s if main is not None else None
+        words.append(row(("log ok", "ok"), (f", last line {fmt_age(age)} ago", "dim")))
+    if unknown:
+        words.append(row((f"{unknown} lines not known", "warn")))
+    if missing:
+        words.append(row((f"{missing} sources not read (8)", "dim")))
+    right = pack(words, width // 2 if alerts else width - 2, gap=2)
+    if not alerts:
+        return row(" ", right)
+    worst = alerts[0]
+    mark = "!! " if worst.level == "crit" else "! "
+    more = f"  (+{len(alerts) - 1})" if len(alerts) > 1 else ""
+    room = width - row_width(right) - 3
+    left = fit(row((mark + worst.text + more, worst.level)), room, "<", look.charset)
+    return row(" ", left, " ", right)
+
+
+VIEW_KEYS: tuple[tuple[str, str], ...] = (
+    ("1", "live"),
+    ("2", "requests"),
+    ("3", "kv"),
+    ("4", "memory"),
+    ("5", "launch"),
+    ("6", "log"),
+    ("7", "day"),
+    ("8", "sources"),
+)
+
+
+def footer_row(active: str, hints: tuple[tuple[str, str], ...], width: int) -> Row:
+    """The views by number, the one that is on marked, and keys that matter here."""
+    views: list[Row] = []
+    for key, name in VIEW_KEYS:
+        style = "title" if name == active else "label"
+        views.append(row((key, "key"), " ", (name, style)))
+    short = width < 100
+    if short:
+        views = [row(("1-8", "key"), " views"), row((active, "title"))]
+    tail = [row((key, "key"), " ", (name, "label")) for key, name in hints]
+    return row(" ", pack([*views, *tail], width - 2, gap=2 if not short else 3))

@@ -1,0 +1,114 @@
+"""The panels of the Live view below *now*: KV cache, memory, GPU, and the small composition."""
+
+from __future__ import annotations
+
+from ds4top.core.derive import Status
+from ds4top.core.model import Model
+from ds4top.core.units import fmt_age, fmt_duration, fmt_k, fmt_mib, fmt_ms, fmt_pct, fmt_tokens, fmt_tps
+from ds4top.view.look import Look
+from ds4top.view.now import (
+    class_words,
+    context_limit,
+    context_share,
+    labelled,
+    shown_request,
+    verdict,
+)
+from ds4top.view.rates import RateBook
+from ds4top.view.today import Today
+from ds4top.view.text import Row, bar, row
+
+
+def kv_rows(model: Model, today: Today, wide: bool) -> tuple[Row, ...]:
+    """What the caches did today: hits, tokens reused, seconds saved, the last load."""
+    log = model.log
+    life = log.life
+    disk = life.disk if life else None
+    hit = log.disk_hits[-1] if log.disk_hits else None
+    title = row(
+        (" KV CACHE", "title"), "  hit ", (fmt_pct(today.hit_ratio), "value"), "   disk ",
+        (str(today.cache.disk_hits), "value"), ", live ", (str(today.cache.live_hits), "value"), ", miss ", (str(today.cache.misses), "value"),
+    )  # fmt: skip
+    if life is not None and disk is None and (life.listened or life.served):
+        budget = row(("no disk cache: start with --kv-disk-dir DIR", "warn"))
+    elif disk is not None:
+        budget = row("budget ", (f"{disk.budget_mib:,} MiB", "value"), ", used –", (f"  {disk.directory}", "dim"))
+    else:
+        budget = row(("not in the log", "dim"))
+    saved = fmt_duration(today.cache.seconds_saved)
+    rows = [
+        title,
+        labelled(
+            "today", (fmt_k(today.reused_tokens), "value"), " reused, ", (fmt_k(today.new_tokens), "value"),
+            " new; disk saved ", (saved, "value"),
+        ),
+        labelled(
+            "last load", (fmt_tokens(hit.tokens) if hit else "–", "value"), " tok in ",
+            (fmt_ms(hit.load_ms if hit else None), "value"),
+            f"   evicted {today.cache.evictions}, {today.missed} missed",
+        ),
+        labelled("disk", budget),
+    ]  # fmt: skip
+    return tuple(rows)
+
+
+def memory_rows(model: Model, width: int) -> tuple[Row, ...]:
+    """Memory and GPU: what the log says of them, and that the rest is not known."""
+    life = model.log.life
+    plan = life.plan if life is not None else {}
+    parts: list[str] = []
+    if life is not None and life.buffers is not None:
+        parts.append(f"context buffers {fmt_mib(life.buffers.size_mib * 1048576)} MiB")
+    if "planned_gib" in plan:
+        parts.append(f"planned {plan['planned_gib']} GiB with weights {plan.get('model_gib', '–')}")
+    if life is not None and life.oom_score_adj is not None:
+        parts.append(f"oom_score_adj {life.oom_score_adj}")
+    known = ", ".join(parts) if parts else "nothing in the log"
+    return (
+        row((" MEMORY", "title"), ("  headroom –  not known: memory is not read yet", "dim")),
+        row((" by the log ", "label"), known),
+        row((" GPU", "title"), ("     –  not known: NVML is not read yet", "dim")),
+    )
+
+
+def compact_rows(
+    model: Model, status: Status, look: Look, book: RateBook, today: Today, width: int
+) -> tuple[Row, ...]:
+    """The whole view in a few lines, the most telling first: 60x12 and smaller."""
+    request = shown_request(model, look)
+    limit = context_limit(model)
+    life = model.log.life
+    if request is None:
+        words = status.why or (life.url if life and life.url else "") or "no request yet"
+        return (row(f" {words}"), row((" headroom –  not known", "dim")))
+    used = max(request.context_tokens, request.prompt_tokens)
+    expected = book.expected(max(request.context_tokens, 1))
+    ratio = request.decode_tps / expected.tps if expected and request.decode_tps else None
+    age = model.now - request.sample_at if request.sample_at is not None else None
+    if request.phase.value == "prefill" and request.is_open:
+        done, total = request.prefill_done_tokens, request.new_tokens
+        share = done / total if total else None
+        eta = None if status.last_known else book.eta_s(request)
+        first = row(
+            " ", (f"{fmt_k(done)} of {fmt_k(total)}", "now"), "  ", bar(share, 14, look.charset),
+            f" {fmt_pct(share)}  ETA ", (fmt_duration(eta), "now"),
+        )  # fmt: skip
+    else:
+        of = f" of {fmt_tps(expected.tps)} at {fmt_k(request.context_tokens)}" if expected else ""
+        style = "now" if request.is_open and not status.last_known else "value"
+        when = f"age {fmt_age(age)}" if request.is_open else "last turn"
+        first = row(" ", (fmt_tps(request.decode_tps, unit=True), style), "  ", verdict(ratio), of, (f"  {when}", "dim"))
+    share = context_share(model) if not look.history else (used / limit if limit else None)
+    window = row(
+        " ctx ", (fmt_tokens(used), "value"), " of ", fmt_tokens(limit), " ",
+        bar(share, max(width - 38, 4), look.charset), f" {fmt_pct(share)}",
+    )  # fmt: skip
+    turn = row(
+        " ", class_words(request), f"  {fmt_tokens(request.new_tokens)} new + {fmt_k(request.cached_tokens)}"
+        f" cached  TTFT {fmt_duration(request.ttft_s)}",
+    )  # fmt: skip
+    cache = row(
+        " KV hit ", (fmt_pct(today.hit_ratio), "value"), f"  disk {today.cache.disk_hits} live {today.cache.live_hits} miss {today.cache.misses}",
+        f"  saved {fmt_duration(today.cache.seconds_saved)}",
+    )  # fmt: skip
+    return (first, window, turn, cache, row((" headroom –  not known: memory is not read yet", "dim")))

@@ -1,0 +1,133 @@
+"""The other views as rows: KV cache, what the log tells of memory and launch, sources."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ds4top.core.model import Model
+from ds4top.core.units import fmt_age, fmt_duration, fmt_k, fmt_mib, fmt_ms, fmt_pct, fmt_tokens
+from ds4top.view.live import kv_rows
+from ds4top.view.text import Row, columns, row
+from ds4top.view.today import Today
+
+_MIB = 1_048_576
+
+
+def _head(*words: str) -> Row:
+    return row((" " + "  ".join(words), "header"))
+
+
+def kv_view(model: Model, today: Today, width: int) -> tuple[Row, ...]:
+    """Hits, misses with the place where prompts diverged, evictions, bytes written."""
+    log = model.log
+    rows: list[Row] = [*kv_rows(model, today, True), row("")]
+    written = sum(store.size_mib for store in log.stores)
+    by_reason = Counter(store.reason for store in log.stores)
+    reasons = ", ".join(f"{name} {count}" for name, count in by_reason.most_common())
+    rows.append(
+        row((" written    ", "label"), f"{fmt_mib(written * _MIB)} MiB in {len(log.stores)} files: {reasons or '–'}")
+    )
+    rows += [row(""), row((" MISSES IN MEMORY", "title"), ("   newest first", "dim"))]
+    for miss in reversed(log.misses[-8:]):
+        share = miss.common_tokens / miss.prompt_tokens if miss.prompt_tokens else None
+        rows.append(
+            row(f"  differs after token {fmt_tokens(miss.common_tokens):>8} of {fmt_tokens(miss.prompt_tokens):>8}"
+                f" ({fmt_pct(share):>5})   {miss.reason}")
+        )  # fmt: skip
+    if not log.misses:
+        rows.append(row(("  none", "dim")))
+    rows += [row(""), row((" LOADS FROM DISK", "title"), ("   tokens, milliseconds, newest first", "dim"))]
+    for hit in reversed(log.disk_hits[-8:]):
+        rows.append(row(f"  {fmt_tokens(hit.tokens):>8}  {fmt_ms(hit.load_ms):>8}  {hit.key}{'  consumed' if hit.consumed else ''}"))
+    if not log.disk_hits:
+        rows.append(row(("  none", "dim")))
+    rows += [row(""), row((" EVICTED", "title"), ("   newest first", "dim"))]
+    for gone in reversed(log.evictions[-8:]):
+        rows.append(row(f"  {fmt_tokens(gone.tokens):>8}  {fmt_mib(gone.size_mib * _MIB):>6} MiB  hits {gone.hits}"))
+    if not log.evictions:
+        rows.append(row(("  none", "dim")))
+    return tuple(rows)
+
+
+def launch_view(model: Model) -> tuple[Row, ...]:
+    """Settings and start-up facts that the log tells; the rest needs the process."""
+    life = model.log.life
+    rows: list[Row] = [row((" LAUNCH", "title"), ("   what the log tells; the process is not read yet", "dim")), row("")]
+    if life is None:
+        return (*rows, row(("  no start in the log", "dim")))
+    facts: list[tuple[str, str]] = [
+        ("device", f"{life.device or '–'}  {life.sm or ''}"),
+        ("listening", life.url or "–"),
+        ("oom_score_adj", "–" if life.oom_score_adj is None else str(life.oom_score_adj)),
+        ("sessions", str(life.sessions)),
+    ]
+    if life.buffers is not None:
+        b = life.buffers
+        facts += [
+            ("ctx", f"{fmt_tokens(b.ctx_tokens)} tokens"),
+            ("backend", b.backend),
+            ("prefill chunk", f"{b.prefill_chunk} tokens"),
+            ("context buffers", f"{b.size_mib:,.2f} MiB"),
+            ("KV rows", f"raw {b.raw_kv_rows:,}, compressed {b.compressed_kv_rows:,}"),
+        ]
+    if life.disk is not None:
+        d = life.disk
+        facts += [
+            ("KV disk dir", d.directory),
+            ("KV budget", f"{d.budget_mib:,} MiB"),
+            ("KV min, cold max", f"{d.min_tokens:,}, {d.cold_max_tokens:,} tokens"),
+            ("KV continued", f"every {d.continued_tokens:,} tokens, aligned to {d.align_tokens:,}"),
+        ]
+    facts += [(name.replace("_", " "), f"{value}") for name, value in life.plan.items()]
+    rows += [row((f"  {name:<18}", "label"), (value, "value")) for name, value in facts]
+    rows += [row(""), row((" STARTS", "title"), (f"   lives in this log: {len(model.log.lives)}", "dim"))]
+    for each in reversed(model.log.lives[-6:]):
+        took = None
+        if each.listening_at is not None and each.begun_at is not None:
+            took = each.listening_at - each.begun_at
+        end = "clean stop" if each.shutdown and not each.open_at_end else "now" if each is life else "died"
+        if each.fatal is not None:
+            end = each.fatal.text
+        rows.append(row(f"  life {each.number:<4} requests {each.requests:<6} ready in {fmt_duration(took):<10} {end}"))
+    return tuple(rows)
+
+
+def memory_view(model: Model) -> tuple[Row, ...]:
+    """A designed blank: what will stand here, and what the log says already."""
+    life = model.log.life
+    rows: list[Row] = [
+        row((" MEMORY", "title"), ("   not known yet: /proc and NVML are not read by this version", "dim")),
+        row(""),
+    ]
+    if life is not None and life.buffers is not None:
+        rows.append(row(("  context buffers   ", "label"), f"{life.buffers.size_mib:,.2f} MiB"))
+    plan = life.plan if life is not None else {}
+    rows += [row((f"  {name.replace('_', ' '):<18}", "label"), f"{value}") for name, value in plan.items()]
+    warnings = life.warnings if life is not None else {}
+    rows += [row((f"  {count} × {name}", "warn")) for name, count in warnings.items()]
+    return tuple(rows)
+
+
+def sources_view(model: Model, width: int) -> tuple[Row, ...]:
+    """Each source with its state, its age and what is missing; what was not recognised."""
+    log = model.log
+    widths = (14, 9, 9, max(width - 38, 10))
+    rows: list[Row] = [
+        row((" SOURCES", "title")),
+        row("  ", columns([("SOURCE", "header"), ("STATE", "header"), ("AGE", "header"), ("DETAIL", "header")], widths)),
+    ]
+    styles = {"ok": "ok", "missing": "dim", "denied": "crit", "error": "crit", "stale": "stale"}
+    for source in model.health:
+        age = fmt_age(source.age_s) if source.age_s is not None else "–"
+        rows.append(
+            row("  ", columns([source.name, (source.state, styles.get(source.state, "text")), age, (source.detail, "dim")], widths))
+        )
+    rows += [
+        row(""),
+        row((" LOG", "title"), f"   {fmt_tokens(model.lines)} lines, {fmt_k(len(log.requests))} requests,"
+            f" {log.unrecognised_count} lines not recognised, {model.dropped} dropped at their origin"),
+    ]  # fmt: skip
+    rows += [row((f"  {name:<9}", "label"), text) for name, text in model.details.items()]
+    for each in list(log.unrecognised)[-12:]:
+        rows.append(row(("  torn " if each.torn else "  ? ", "warn"), (each.text[:200], "dim")))
+    return tuple(rows)

@@ -1,0 +1,192 @@
+"""Requests as rows of a table: sorted, filtered, and one with its timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+
+from ds4top.core.classify import cold_cause, heat_of
+from ds4top.core.state import End, Request
+from ds4top.core.units import fmt_duration, fmt_ms, fmt_pct, fmt_seconds, fmt_tokens, fmt_tps
+from ds4top.view.look import Look
+from ds4top.view.text import Row, columns, row
+
+_CAUSES = {
+    "evicted": "evicted",
+    "first_after_start": "first",
+    "partial": "partial",
+    "new_prefix": "new prefix",
+    "shortened": "shortened",
+    "diverged": "diverged",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its head, its width and side, its cell, and what it sorts by."""
+
+    head: str
+    width: int
+    align: str
+    cell: Callable[[Request, tzinfo | None], Row]
+    key: Callable[[Request], float | str]
+    rank: int = 0
+    """Columns of higher rank go first where there is no room."""
+
+
+def _text(value: str, style: str = "text") -> Row:
+    return row((value, style))
+
+
+def _when(request: Request, tz: tzinfo | None) -> Row:
+    if request.started_at is None:
+        return _text("–", "dim")
+    return _text(datetime.fromtimestamp(request.started_at, tz).strftime("%H:%M:%S"), "dim")
+
+
+def why_of(request: Request) -> Row:
+    """``hot, live``, ``cold, evicted``: the class and where its tokens came from, or why not."""
+    name = heat_of(request)
+    if name == "hot":
+        detail = "disk" if request.hit else request.continuation or "live"
+    else:
+        detail = _CAUSES.get(cold_cause(request) or "", "")
+    return row((name, name), f", {detail}" if detail else "")
+
+
+_END_STYLES = {
+    End.RUNNING: "now",
+    End.COMPLETED: "text",
+    End.INTERRUPTED: "warn",
+    End.ABORTED: "warn",
+    End.FAILED: "crit",
+}
+
+
+def _finish(request: Request, tz: tzinfo | None) -> Row:
+    word = request.finish if request.end is End.COMPLETED else request.end.value
+    return _text(str(word), _END_STYLES[request.end])
+
+
+def _known(value: float | None) -> float:
+    return -1.0 if value is None else float(value)
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("TIME", 8, "<", _when, lambda r: _known(r.started_at)),
+    Column("API", 10, "<", lambda r, tz: _text(r.api), lambda r: r.api, 3),
+    Column(
+        "CACHED..PROMPT", 16, ">",
+        lambda r, tz: _text(f"{fmt_tokens(r.cached_tokens)}..{fmt_tokens(r.prompt_tokens)}"),
+        lambda r: r.prompt_tokens, 1,
+    ),
+    Column("NEW", 7, ">", lambda r, tz: _text(fmt_tokens(r.new_tokens), "value"), lambda r: r.new_tokens),
+    Column("WHY", 17, "<", lambda r, tz: why_of(r), lambda r: f"{heat_of(r)} {cold_cause(r)}"),
+    Column("TTFT s", 6, ">", lambda r, tz: _text(_short(r.ttft_s)), lambda r: _known(r.ttft_s)),
+    Column("TOK/S", 6, ">", lambda r, tz: _text(fmt_tps(r.decode_mean_tps), "value"), lambda r: _known(r.decode_mean_tps)),
+    Column("GEN", 6, ">", lambda r, tz: _text(fmt_tokens(r.generated_tokens)), lambda r: r.generated_tokens, 2),
+    Column("FINISH", 11, "<", _finish, lambda r: f"{r.end.value} {r.finish}", 2),
+    Column("TOOLS", 12, "<", lambda r, tz: _text(",".join(r.tool_names), "dim"), lambda r: r.tool_calls, 5),
+    Column("TOTAL", 9, ">", lambda r, tz: _text(fmt_seconds(r.duration_s)), lambda r: _known(r.duration_s), 1),
+)  # fmt: skip
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def columns_for(width: int) -> tuple[Column, ...]:
+    """The columns that fit; the least needed ones go first."""
+    chosen = list(COLUMNS)
+    while sum(c.width + 1 for c in chosen) > width - 1 and len(chosen) > 3:
+        chosen.remove(max(chosen, key=lambda c: (c.rank, c.width)))
+    return tuple(chosen)
+
+
+def header(chosen: Sequence[Column], sort: str, descending: bool) -> Row:
+    """The heads; the sorted one carries an arrow (a letter where there are no arrows)."""
+    cells: list[tuple[str, str]] = []
+    for column in chosen:
+        text = column.head
+        if column.head == sort:
+            text = f"{text[: column.width - 1]}{'v' if descending else '^'}"
+        cells.append((text, "header"))
+    widths = [column.width for column in chosen]
+    return row(" ", columns(cells, widths, "".join(c.align for c in chosen)))
+
+
+def request_row(request: Request, chosen: Sequence[Column], look: Look, tz: tzinfo | None) -> Row:
+    """One request, a cell a column."""
+    cells = [column.cell(request, tz) for column in chosen]
+    widths = [column.width for column in chosen]
+    aligns = "".join(column.align for column in chosen)
+    return row(" ", columns(cells, widths, aligns, charset=look.charset))
+
+
+def matches(request: Request, text: str, tz: tzinfo | None) -> bool:
+    """Whether every word of a filter is somewhere in the request's cells."""
+    if not text:
+        return True
+    cells = [column.cell(request, tz) for column in COLUMNS]
+    line = " ".join("".join(span.text for span in cell) for cell in cells).lower()
+    return all(word in line for word in text.lower().split())
+
+
+def select(
+    requests: Sequence[Request], sort: str, descending: bool, text: str, tz: tzinfo | None
+) -> list[Request]:
+    """The requests to show, in their order; the newest first by default."""
+    column = next((c for c in COLUMNS if c.head == sort), COLUMNS[0])
+    found = [request for request in requests if matches(request, text, tz)]
+    if column.head == "TIME":
+        return found[::-1] if descending else found
+    return sorted(found, key=column.key, reverse=descending)  # type: ignore[arg-type, return-value]
+
+
+def detail_rows(request: Request, look: Look, tz: tzinfo | None, width: int) -> tuple[Row, ...]:
+    """One request in full, with its timeline."""
+    started = "–"
+    if request.started_at is not None:
+        started = datetime.fromtimestamp(request.started_at, tz).strftime("%Y-%m-%d %H:%M:%S")
+    miss = request.miss
+    rows: list[Row] = [
+        row((f" turn {request.number}", "title"), f"   {request.api}   started {started}   life {request.life}"),
+        _pair("prompt", f"{fmt_tokens(request.prompt_tokens)} tokens: {fmt_tokens(request.cached_tokens)} cached"
+              f" ({fmt_pct(request.reuse_ratio)}), {fmt_tokens(request.new_tokens)} new"),
+        row((" class      ", "label"), why_of(request)),
+    ]  # fmt: skip
+    if request.hit is not None:
+        rows.append(_pair("disk hit", f"{fmt_tokens(request.hit.tokens)} tokens in {fmt_ms(request.hit.load_ms)}"))
+    if request.continuation:
+        rows.append(_pair("continued", f"{request.continuation} live state"))
+    if miss is not None:
+        share = miss.common_tokens / miss.prompt_tokens if miss.prompt_tokens else None
+        rows.append(
+            _pair("miss", f"differs after token {fmt_tokens(miss.common_tokens)} of"
+                  f" {fmt_tokens(miss.prompt_tokens)} ({fmt_pct(share)}); {miss.reason}")
+        )  # fmt: skip
+    if request.jump_tokens:
+        rows.append(_pair("jump", f"{fmt_tokens(request.jump_tokens)} tokens in one turn: a tool's output?"))
+    rows += [
+        _pair("TTFT", f"{fmt_duration(request.ttft_s)} (prefill {fmt_duration(request.prompt_s)}, evict save"
+              f" {fmt_ms(request.evict_save_ms)}, load {fmt_ms(request.hit.load_ms if request.hit else None)};"
+              " without the queue)"),
+        _pair("generated", f"{fmt_tokens(request.generated_tokens)} tokens at"
+              f" {fmt_tps(request.decode_mean_tps, unit=True)} mean"),
+        _pair("end", f"{request.end.value}, finish {request.finish or '–'}, {fmt_duration(request.duration_s)}"
+              + (f": {request.error}" if request.error else "")),
+    ]  # fmt: skip
+    if request.tool_calls:
+        rows.append(_pair("tools", f"{request.tool_calls}: {', '.join(request.tool_names)}"))
+    if request.marks:
+        rows += [row(""), row(("   SECONDS  WHAT           CONTEXT     TOK/S", "header"))]
+        for seconds, what, position, rate in request.marks:
+            rows.append(
+                row(f" {seconds:>9.1f}  {what:<12} {fmt_tokens(position):>10}  {fmt_tps(rate or None):>8}")
+            )
+    return tuple(rows)
+
+
+def _pair(label: str, text: str) -> Row:
+    return row((f" {label:<11}", "label"), text)
