@@ -44,15 +44,27 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ds4top {__version__}")
     source = parser.add_argument_group("what to show").add_mutually_exclusive_group()
     source.add_argument("--log", metavar="FILE", help="follow this server log; - is standard input")
-    source.add_argument("--replay", metavar="FILE", help="play a recording, or a server log by its own stamps")
-    source.add_argument("--demo", action="store_true", help="a stand-in server and a busy agent; needs nothing")
+    source.add_argument(
+        "--replay", metavar="FILE", help="play a recording, or a server log by its own stamps"
+    )
+    source.add_argument(
+        "--demo", action="store_true", help="a stand-in server and a busy agent; needs nothing"
+    )
     more = parser.add_argument_group("how")
     more.add_argument("--record", metavar="FILE", help="write what is seen to a recording")
-    more.add_argument("--speed", type=_speed, default=None, metavar="N", help="replay or demo N times faster")
-    more.add_argument("--interval", type=_interval, default=1.0, metavar="S", help="seconds between paints (1)")
-    more.add_argument("--theme", metavar="NAME", help="dark, light, ansi256, colour-blind, mono or ansi")
+    more.add_argument(
+        "--speed", type=_speed, default=None, metavar="N", help="replay or demo N times faster"
+    )
+    more.add_argument(
+        "--interval", type=_interval, default=1.0, metavar="S", help="seconds between paints (1)"
+    )
+    more.add_argument(
+        "--theme", metavar="NAME", help="dark, light, ansi256, colour-blind, mono or ansi"
+    )
     more.add_argument("--year", type=int, metavar="Y", help="year of the log's first stamp")
-    more.add_argument("--tz", metavar="ZONE", help="time zone of the log's stamps, such as Europe/Berlin")
+    more.add_argument(
+        "--tz", metavar="ZONE", help="time zone of the log's stamps, such as Europe/Berlin"
+    )
     more.add_argument("--ascii", action="store_true", help="draw with ASCII only")
     more.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
@@ -131,11 +143,15 @@ def _dashboard(args: argparse.Namespace) -> int:
         try:
             stdin_fd = keys_from_terminal()
         except OSError as error:
-            return _complain(f"keys come from /dev/tty with --log -, and it cannot be opened: {error}")
+            return _complain(
+                f"keys come from /dev/tty with --log -, and it cannot be opened: {error}"
+            )
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return _complain("a screen needs a terminal on standard input and standard error")
     if os.environ.get("TERM", "") in ("", "dumb"):
-        return _complain("TERM is not set or dumb: no screen can be drawn; ds4top report reads a log")
+        return _complain(
+            "TERM is not set or dumb: no screen can be drawn; ds4top report reads a log"
+        )
     from ds4top.launch import dashboard
 
     return dashboard(args, stdin_fd)

@@ -210,6 +210,7 @@ def live(
     Raises ``SourceFault`` where standard input is a terminal, ``OSError`` or
     ``RecordingExistsError`` where the recording cannot be made.
     """
+
     def make_source(stop: StopEvent) -> LogSource:
         follower: LogFollower | StreamFollower
         if path == "-":

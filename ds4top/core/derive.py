@@ -72,7 +72,9 @@ def status_of(log: LogState, now: float) -> Status:
         return _quietly(ServerState.LOOKUP, log.lookup_at, quiet, QUIET_PREFILL_S)
     if life.listened or life.served:
         last = log.last_request
-        since = last.ended_at if last is not None and last.life == life.number else life.listening_at
+        since = (
+            last.ended_at if last is not None and last.life == life.number else life.listening_at
+        )
         return Status(ServerState.IDLE, since, quiet)
     return _quietly(ServerState.LOADING, life.begun_at, quiet, QUIET_LOAD_S)
 

@@ -1,8 +1,7 @@
 """Typed events of the ds4-server log.
 
-One class per fact the reducers act on, ``Note`` for every other line that is known, and
-``Unrecognised`` for what no template knows. Templates, units and meaning come from
-``ds4_server.c``, ``ds4_kvstore.c``, ``ds4.c`` and ``ds4_cuda.cu`` of antirez/ds4.
+One class per fact the reducers act on, ``Note`` for any other known line, ``Unrecognised`` for what
+no template knows. Sources: ds4_server.c, ds4_kvstore.c, ds4.c and ds4_cuda.cu of antirez/ds4.
 
 ``at`` is the wall-clock time of the line in seconds since the epoch, from the line's own stamp
 (whole seconds) or the outer stamp of journald or docker; ``None`` where the line has none.
@@ -287,8 +286,8 @@ class BatchedMode(NamedTuple):
 class LifeBegin(NamedTuple):
     """An engine line that only a starting server prints.
 
-    ``what``: ``oom_score_adj``, ``warming`` or ``cuda_init``; ``device`` the GPU's name, ``sm`` its
-    compute capability as printed (``sm_121``), ``index`` the device number where printed.
+    ``what``: ``oom_score_adj``, ``warming`` or ``cuda_init``; ``device`` is the GPU's name, ``sm``
+    and ``device_index`` its compute capability (``sm_121``) and number as printed.
     """
 
     at: float | None
@@ -296,7 +295,7 @@ class LifeBegin(NamedTuple):
     value: float | None = None
     device: str | None = None
     sm: str | None = None
-    index: int | None = None
+    device_index: int | None = None
 
 
 class LoadProgress(NamedTuple):

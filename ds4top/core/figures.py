@@ -126,11 +126,12 @@ class SourceNote:
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What the reader of the files knows: names, lines, and notes of its own."""
+    """What the reader of the files knows: names, lines, the latest of their last stamps, notes."""
 
     paths: tuple[str, ...] = ()
     lines: int = 0
     unrecognised_lines: int = 0
+    last_at: float | None = None
     notes: tuple[SourceNote, ...] = ()
 
 
@@ -259,7 +260,7 @@ def assemble(
         source=source,
         sources=tuple(_notes(state, tally, source, line)),
         first_at=state.first_at,
-        last_at=state.last_at,
+        last_at=state.last_at if source.last_at is None else source.last_at,
         tz=tz,
         tally=tally,
         durations_s=durations,

@@ -17,7 +17,7 @@ from ds4top.core.envelope import unwrap
 from ds4top.core.patterns import KV, REQUEST, SERVER, Template, flags_of
 from ds4top.core.patterns_engine import BARE, ENGINE
 from ds4top.core.patterns_quick import KEY, QUICK, request_line
-from ds4top.core.pieces import PieceSplitter, shorten
+from ds4top.core.pieces import HEAD, PieceSplitter, shorten
 from ds4top.core.stamps import StampClock
 
 _ANSI = re.compile(
@@ -27,6 +27,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _ORIGIN = re.compile(r"ds4(?:-server|-kvstore)?: ", re.ASCII)
 _STAMP = re.compile(r"\d{4} \d\d:\d\d:\d\d", re.ASCII)
 _STAMP_CHARS = 13
+_SERVER_MARK = " ds4-server: "
+_BODY = _STAMP_CHARS + len(_SERVER_MARK)
 _NEW_FIELD = re.compile(r",? ([a-z][\w.\-]{0,31})=([^\s=,\"\[\]()]{1,80})(?=[ ,)]|$)", re.ASCII)
 _MODEL_TEXT = re.compile(r"text_snippet: |dsml_snippet: | names=\[", re.ASCII)
 _USAGE = "Usage: ds4-server [options]"
@@ -265,7 +267,21 @@ class LogReader:
         self.unrecognised += 1
         out.append(ev.Unrecognised(at, text, torn))
 
+    def _plain(self, piece: str, out: list[ev.Event]) -> bool:
+        """Read a piece that is one clean stamped message; whether it was one."""
+        if piece[_STAMP_CHARS:_BODY] != _SERVER_MARK or self._holding or len(piece) > HEAD:
+            return False
+        if not piece.isprintable() or _ORIGIN.search(piece, _BODY) or not _STAMP.match(piece):
+            return False
+        body = _without_stamps(piece[_BODY:])
+        event = _parse("ds4-server", self.clock.at(piece[:_STAMP_CHARS]), body)
+        if event is not None:
+            self._known(event, body, out)
+        return event is not None
+
     def _general(self, piece: str, out: list[ev.Event]) -> None:
+        if self._plain(piece, out):
+            return
         inner = unwrap(strip_controls(shorten(piece)))
         text = self._partial + inner.text
         if inner.partial:

@@ -170,6 +170,7 @@ REQUEST: tuple[Template, ...] = (
 """Lines that begin ``KIND ctx=``."""
 
 _FREE_NOTES = r"""
+accept-failed | accept failed: (?P<text>.*)
 bad-tool-call | (?:chat )?invalid tool call returned as assistant text(?P<text>.*)
 tool-snippet | (?:chat )?invalid tool call dsml_snippet: (?P<text>.*)
 repaired-tool | (?:chat )?repaired unterminated tool call(?P<text>.*)
@@ -266,7 +267,6 @@ SERVER: tuple[Template, ...] = (
         """, "error"),
     *rows(r"""
         tracing | tracing session to (?P<text>.*)
-        accept-failed | accept failed: (?P<text>.*)
         """, "info"),
     *rows(_FREE_NOTES, "warning"),
     *rows(_NOTES, "info"),

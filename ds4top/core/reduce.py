@@ -100,7 +100,8 @@ class Reducer:
             self._end(request, End.INTERRUPTED, None)
             if state.lives:
                 state.lives[-1].open_at_end = True
-        self._clear_lookup()
+        if start_seen:
+            self._clear_lookup()
         life = Life(len(state.lives) + 1, at if at is not None else state.last_at, start_seen)
         life.stage_heard_at = self._heard
         state.lives.append(life)
@@ -116,6 +117,9 @@ class Reducer:
         life = self.state.life
         if life is None or life.over or rank < life.rank or (rank == life.rank and again):
             life = self._new_life(at, start_seen=True)
+        elif not life.start_seen:
+            # What stood before it in the log belongs to a life whose start is not in it.
+            self._clear_lookup()
         life.start_seen = True
         life.rank = max(rank, life.rank)
         return life
@@ -133,6 +137,8 @@ class Reducer:
         elif e.what == "warming":
             life.stages.append(ev.LoadProgress(e.at, "warm", None, e.value))
         life.stage_heard_at = self._heard_of(e.at)
+        if life.engine_at is None:
+            life.engine_at = e.at if e.at is not None else self._heard
 
     def _context_buffers(self, e: ev.ContextBuffers) -> None:
         life = self._starting("buffers", e.at, again=True)
@@ -181,6 +187,7 @@ class Reducer:
             return
         if life is None or life.over:
             life = self._new_life(e.at, start_seen=True)
+        life.start_seen = True
         life.fatal = e
         self.state.notes.append(e)
 
@@ -344,6 +351,7 @@ class Reducer:
             self._sample(state.prefill, position, e.chunk_tps, e.at, request)
         if request is None:
             return
+        request.thinking = request.thinking or "THINKING" in e.flags
         request.heard_at = self._heard_of(e.at)
         request.prefill_done_tokens = e.done_tokens
         request.prefill_elapsed_s = e.elapsed_s
@@ -364,6 +372,7 @@ class Reducer:
         request = self._of(e.kind, e.cached_tokens, e.prompt_tokens, e.new_tokens)
         if request is None:
             return
+        request.thinking = request.thinking or "THINKING" in e.flags
         request.prompt_s = e.elapsed_s
         request.prefill_done_tokens = e.new_tokens
         request.context_tokens = e.prompt_tokens
@@ -435,6 +444,7 @@ class Reducer:
         request = self._of(e.kind, e.cached_tokens, e.prompt_tokens, e.new_tokens)
         if request is None:
             return
+        request.thinking = request.thinking or "THINKING" in e.flags
         request.lost = e.cause
         request.heard_at = self._heard_of(e.at)
         if e.cause != "final_failed":

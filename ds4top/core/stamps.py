@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, tzinfo
 
 DAY_S = 86_400.0
-_BACK_S = 1_800
+_BACK_S = 60
 _HALF_YEAR_S = 183 * DAY_S
 
 
@@ -80,6 +80,8 @@ class StampClock:
         try:
             second = int(stamp[8:10]) * 60 + int(stamp[11:13])
         except ValueError:
+            return None
+        if stamp[8] > "5" or stamp[11] > "5":
             return None
         if stamp[:7] != self._hour or second < self._second - _BACK_S:
             return self._enter(stamp, second)

@@ -37,8 +37,6 @@ class Phase(StrEnum):
     OVER = "over"
 
 
-
-
 @dataclass(slots=True, eq=False)
 class Request:
     """One request from its ``prompt start`` line on. Tokens and seconds as the log prints them."""
@@ -118,6 +116,8 @@ class Life:
     number: int
     begun_at: float | None
     start_seen: bool
+    engine_at: float | None = None
+    """When its first engine line came, where that is known: such lines have no stamp."""
     rank: int = 0
     device: str | None = None
     sm: str | None = None
@@ -143,6 +143,13 @@ class Life:
     warnings: dict[str, int] = field(default_factory=dict)
     poisoned: str | None = None
     died: str | None = None
+
+    @property
+    def load_s(self) -> float | None:
+        """Seconds from the first engine line to ``listening``, where both times are known."""
+        if self.engine_at is None or self.listening_at is None:
+            return None
+        return max(0.0, self.listening_at - self.engine_at)
 
     @property
     def over(self) -> bool:

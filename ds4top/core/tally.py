@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
+from itertools import zip_longest
 from typing import Protocol, TypeVar
 
-from ds4top.core import events as ev
 from ds4top.core.classify import Heat, cold_cause, divergence, heat_of
 from ds4top.core.state import End, Life, LogState, Request, Samples
 
@@ -225,7 +225,7 @@ class ServerTally:
         lives = state.lives
         if lives:
             self.first_start_seen = lives[0].start_seen
-        for life, successor in zip(lives, [*lives[1:], None], strict=True):
+        for life, successor in zip_longest(lives, lives[1:]):
             self._life(life, successor, stopped_cleanly(life, state), window)
         for at in state.refused_starts:
             if window.has(at):
@@ -289,13 +289,12 @@ class Tally:
             del requests[:done]
             state.requests_dropped += done
         self._lines(state)
-        histories: tuple[list[ev.KvStored] | list[ev.KvHit] | list[ev.KvEvicted] | list[ev.LiveMiss]
-                         | list[ev.ToolCalls], ...] = (
-            state.stores, state.hits, state.disk_hits, state.evictions, state.misses,
-            state.tool_lines,
-        )  # fmt: skip
-        for history in histories:
-            history.clear()
+        state.stores.clear()
+        state.hits.clear()
+        state.disk_hits.clear()
+        state.evictions.clear()
+        state.misses.clear()
+        state.tool_lines.clear()
         for samples in (state.decode, state.prefill):
             samples.dropped += len(samples)
             for column in (samples.context, samples.tps, samples.at, samples.request):

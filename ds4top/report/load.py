@@ -181,6 +181,7 @@ def _read(
     reducer = Reducer(state)
     clocks: list[StampClock] = []
     lines = unrecognised = 0
+    last_at: float | None = None
     for source, year in zip(sources, years, strict=True):
         clock = StampClock(source.latest, tz, year)
         reader = LogReader(clock)
@@ -195,5 +196,8 @@ def _read(
         lines += reader.lines
         unrecognised += reader.unrecognised
         clocks.append(clock)
+        # Files may overlap: the last line read need not be the latest.
+        if state.last_at is not None and (last_at is None or state.last_at > last_at):
+            last_at = state.last_at
     tally.finish(state)
-    return SourceFacts(tuple(s.path for s in sources), lines, unrecognised), clocks
+    return SourceFacts(tuple(s.path for s in sources), lines, unrecognised, last_at), clocks

@@ -7,11 +7,18 @@ from datetime import datetime, tzinfo
 from typing import NamedTuple
 
 from ds4top.core.classify import CAUSE_WORDS, Cause, Heat
-from ds4top.core.figures import Bucket, Report, divergences, percentile
+from ds4top.core.figures import Bin, Bucket, Report, divergences, percentile
 from ds4top.core.state import End
 from ds4top.core.units import (
-    fmt_duration, fmt_gib, fmt_k, fmt_ms, fmt_num, fmt_pct, fmt_seconds, fmt_tokens, fmt_tps,
-)  # fmt: skip
+    fmt_duration,
+    fmt_gib,
+    fmt_k,
+    fmt_ms,
+    fmt_pct,
+    fmt_seconds,
+    fmt_tokens,
+    fmt_tps,
+)
 from ds4top.view.text import ASCII, UNICODE, Charset, bar, clean, row_text
 
 _BAR_CELLS = 24
@@ -41,8 +48,10 @@ def when(at: float | None, tz: tzinfo | None) -> str:
     return moment.strftime("%a %d %b %Y %H:%M")
 
 
-def _between(low: str, high: str | None) -> str:
-    return f"{low} up" if high is None else f"{low}–{high}"
+def _seconds(found: Bin) -> str:
+    if found.to_s is None:
+        return f"over {found.from_s:g} s"
+    return f"{found.from_s:g}–{found.to_s:g} s"
 
 
 def headline(report: Report) -> tuple[str, ...]:
@@ -62,11 +71,10 @@ def headline(report: Report) -> tuple[str, ...]:
     ]
     if done:
         most = max(report.bins, key=lambda b: b.count)
-        span = _between(f"{most.from_s:g}", None if most.to_s is None else f"{most.to_s:g}")
         middle, p90 = (fmt_duration(percentile(report.durations_s, q)) for q in (0.5, 0.9))
         lines.append(
             f"A turn took {middle} in the middle and {p90} at the 90th percentile; "
-            f"{fmt_pct(most.share)} were done in {span} s."
+            f"{fmt_pct(most.share)} took {_seconds(most)}."
         )
     return tuple(lines)
 
@@ -120,7 +128,7 @@ def _durations(report: Report, charset: Charset) -> Section:
     top = max((b.share for b in report.bins), default=0.0) or 1.0
     rows = [
         (
-            _between(f"{b.from_s:g}", None if b.to_s is None else f"{b.to_s:g}") + " s",
+            _seconds(b),
             f"{b.count:,}",
             fmt_pct(b.share),
             _bar(b.share / top, charset),
@@ -194,7 +202,7 @@ def _turns(report: Report) -> Iterable[Section]:
                 span += f"–{fmt_tokens(place.to_tokens)}"
             lines.append(f"{place.count:,} x after token {span}")
         if places[0].count >= 3:
-            lines.append("The same place again and again: the client changes its early prompt.")
+            lines.append("The same place again and again: the client changes its prompt there.")
         yield Section("Where histories diverged", tuple(lines))
     if report.jumps:
         said = "Turns that added more than 16,384 tokens (a tool's output?): "
@@ -286,7 +294,9 @@ def _aligned(table: Table) -> list[str]:
     return lines
 
 
-def render(report: Report, *, colour: bool = False, width: int = 80, ascii_only: bool = False) -> str:
+def render(
+    report: Report, *, colour: bool = False, width: int = 80, ascii_only: bool = False
+) -> str:
     """The report as text, ``colour`` with bold headings for a terminal."""
     charset = ASCII if ascii_only else UNICODE
     bold, dim, plain = (_BOLD, _DIM, _PLAIN) if colour else ("", "", "")

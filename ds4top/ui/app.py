@@ -19,6 +19,7 @@ from ds4top.core.model import Model
 from ds4top.session import Session
 from ds4top.ui import theme as themes
 from ds4top.ui.commands import COMMANDS, bindings, key_label
+from ds4top.ui.driver import CleanDriver
 from ds4top.ui.paint import honour_no_color
 from ds4top.ui.screens import VIEWS
 from ds4top.ui.screens.base import View
@@ -51,7 +52,7 @@ class Ds4top(App[None]):
     def __init__(
         self, session: Session, look: Look, *, theme_name: str | None = None, ticking: bool = True
     ) -> None:
-        super().__init__()
+        super().__init__(driver_class=CleanDriver)
         honour_no_color(self)
         self.session = session
         self.look = look
@@ -207,7 +208,9 @@ class Ds4top(App[None]):
             self._change(replace(self.look), "paused" if clock.paused else "playing")
             return
         frozen = not self.look.frozen
-        self._change(replace(self.look, frozen=frozen), "frozen: sampling goes on" if frozen else "live")
+        self._change(
+            replace(self.look, frozen=frozen), "frozen: sampling goes on" if frozen else "live"
+        )
 
     def action_history(self, step: int) -> None:
         """A replay seeks by half a minute; else the panel of now steps through past requests."""
@@ -278,4 +281,3 @@ class Ds4top(App[None]):
             pass
         elif self.look.history or self.look.frozen:
             self._change(replace(self.look, history=0, frozen=False), "now")
-

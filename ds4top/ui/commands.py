@@ -42,7 +42,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("follow.toggle", "f", "follow", "Follow the newest", "find"),
     Command("time.freeze", "space", "freeze", "Freeze the view (a replay: pause)", "time"),
     Command("time.back", "left_square_bracket", "history(-1)", "Step back in history", "time"),
-    Command("time.forward", "right_square_bracket", "history(1)", "Step forward in history", "time"),
+    Command(
+        "time.forward", "right_square_bracket", "history(1)", "Step forward in history", "time"
+    ),
     Command("chart.window", "w", "window", "Window of the plots", "time"),
     Command("paint.faster", "plus", "interval(-1)", "Paint more often", "time"),
     Command("paint.slower", "minus", "interval(1)", "Paint less often", "time"),

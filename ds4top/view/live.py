@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from ds4top.core.derive import Status
 from ds4top.core.model import Model
-from ds4top.core.units import fmt_age, fmt_duration, fmt_k, fmt_mib, fmt_ms, fmt_pct, fmt_tokens, fmt_tps
+from ds4top.core.units import (
+    fmt_age,
+    fmt_duration,
+    fmt_k,
+    fmt_mib,
+    fmt_ms,
+    fmt_pct,
+    fmt_tokens,
+    fmt_tps,
+)
 from ds4top.view.look import Look
 from ds4top.view.now import (
     class_words,
@@ -15,32 +24,51 @@ from ds4top.view.now import (
     verdict,
 )
 from ds4top.view.rates import RateBook
-from ds4top.view.today import Today
 from ds4top.view.text import Row, bar, row
+from ds4top.view.today import Today
 
 
-def kv_rows(model: Model, today: Today, wide: bool) -> tuple[Row, ...]:
+def kv_title(today: Today) -> Row:
+    """Hits and misses of today in one line."""
+    cache = today.cache
+    return row(
+        (" KV CACHE", "title"), "   hit ", (fmt_pct(today.hit_ratio), "value"),
+        "   disk ", (str(cache.disk_hits), "value"), ", live ", (str(cache.live_hits), "value"),
+        ", miss ", (str(cache.misses), "value"), ("   today", "dim"),
+    )  # fmt: skip
+
+
+def kv_line(model: Model, today: Today) -> Row:
+    """The same with what was saved, where there is one line only."""
+    hit = model.log.disk_hits[-1] if model.log.disk_hits else None
+    return row(
+        kv_title(today), "   saved ", (fmt_duration(today.cache.seconds_saved), "value"),
+        "   last load ", (fmt_ms(hit.load_ms if hit else None), "value"),
+    )  # fmt: skip
+
+
+def kv_rows(model: Model, today: Today) -> tuple[Row, ...]:
     """What the caches did today: hits, tokens reused, seconds saved, the last load."""
     log = model.log
     life = log.life
     disk = life.disk if life else None
     hit = log.disk_hits[-1] if log.disk_hits else None
-    title = row(
-        (" KV CACHE", "title"), "  hit ", (fmt_pct(today.hit_ratio), "value"), "   disk ",
-        (str(today.cache.disk_hits), "value"), ", live ", (str(today.cache.live_hits), "value"), ", miss ", (str(today.cache.misses), "value"),
-    )  # fmt: skip
     if life is not None and disk is None and (life.listened or life.served):
         budget = row(("no disk cache: start with --kv-disk-dir DIR", "warn"))
     elif disk is not None:
-        budget = row("budget ", (f"{disk.budget_mib:,} MiB", "value"), ", used –", (f"  {disk.directory}", "dim"))
+        budget = row(
+            "budget ",
+            (f"{disk.budget_mib:,} MiB", "value"),
+            ", used –",
+            (f"   {disk.directory}", "dim"),
+        )
     else:
         budget = row(("not in the log", "dim"))
-    saved = fmt_duration(today.cache.seconds_saved)
-    rows = [
-        title,
+    return (
+        kv_title(today),
         labelled(
-            "today", (fmt_k(today.reused_tokens), "value"), " reused, ", (fmt_k(today.new_tokens), "value"),
-            " new; disk saved ", (saved, "value"),
+            "reused", (fmt_k(today.reused_tokens), "value"), " tok, prefilled ", (fmt_k(today.new_tokens), "value"),
+            "; disk saved ", (fmt_duration(today.cache.seconds_saved), "value"),
         ),
         labelled(
             "last load", (fmt_tokens(hit.tokens) if hit else "–", "value"), " tok in ",
@@ -48,8 +76,7 @@ def kv_rows(model: Model, today: Today, wide: bool) -> tuple[Row, ...]:
             f"   evicted {today.cache.evictions}, {today.missed} missed",
         ),
         labelled("disk", budget),
-    ]  # fmt: skip
-    return tuple(rows)
+    )  # fmt: skip
 
 
 def memory_rows(model: Model, width: int) -> tuple[Row, ...]:
@@ -97,7 +124,14 @@ def compact_rows(
         of = f" of {fmt_tps(expected.tps)} at {fmt_k(request.context_tokens)}" if expected else ""
         style = "now" if request.is_open and not status.last_known else "value"
         when = f"age {fmt_age(age)}" if request.is_open else "last turn"
-        first = row(" ", (fmt_tps(request.decode_tps, unit=True), style), "  ", verdict(ratio), of, (f"  {when}", "dim"))
+        first = row(
+            " ",
+            (fmt_tps(request.decode_tps, unit=True), style),
+            "  ",
+            verdict(ratio),
+            of,
+            (f"  {when}", "dim"),
+        )
     share = context_share(model) if not look.history else (used / limit if limit else None)
     window = row(
         " ctx ", (fmt_tokens(used), "value"), " of ", fmt_tokens(limit), " ",
@@ -111,4 +145,10 @@ def compact_rows(
         " KV hit ", (fmt_pct(today.hit_ratio), "value"), f"  disk {today.cache.disk_hits} live {today.cache.live_hits} miss {today.cache.misses}",
         f"  saved {fmt_duration(today.cache.seconds_saved)}",
     )  # fmt: skip
-    return (first, window, turn, cache, row((" headroom –  not known: memory is not read yet", "dim")))
+    return (
+        first,
+        window,
+        turn,
+        cache,
+        row((" headroom –  not known: memory is not read yet", "dim")),
+    )

@@ -12,7 +12,7 @@ from ds4top.view.look import Look
 from ds4top.view.rates import RateBook
 from ds4top.view.text import Row, bar, columns, row
 
-_LABEL = 10
+_LABEL = 11
 SLOW_RATIO = 0.8
 """Slower than this share of the expected rate is said aloud."""
 
@@ -74,14 +74,19 @@ _CAUSES = {
 }
 
 
-def now_rows(model: Model, status: Status, look: Look, book: RateBook, width: int) -> tuple[Row, ...]:
+def now_rows(
+    model: Model, status: Status, look: Look, book: RateBook, width: int
+) -> tuple[Row, ...]:
     """Up to nine rows; the same figures stand in the same places while a request runs."""
     request = shown_request(model, look)
     if status.state in (ServerState.LOADING, ServerState.FAILED):
         return _start_rows(model, status, width, look)
     if request is None:
         return _empty_rows(model, status, look)
-    rows = [_title_row(model, request, status, look, width), *_context_rows(model, request, width, look)]
+    rows = [
+        _title_row(model, request, status, look, width),
+        *_context_rows(model, request, width, look),
+    ]
     if request.phase is Phase.PREFILL and request.is_open:
         rows += _prefill_rows(request, status, book, width, look)
     else:
@@ -121,7 +126,12 @@ def _context_rows(model: Model, request: Request, width: int, look: Look) -> lis
     turns = _turns_left(model, left)
     about = f", about {turns} turns like today's" if turns is not None else ""
     return [
-        labelled("context", (text, "value"), bar(min(share, 1.0), cells, look.charset, style), f" {fmt_pct(share):>5}"),
+        labelled(
+            "context",
+            (text, "value"),
+            bar(min(share, 1.0), cells, look.charset, style),
+            f" {fmt_pct(share):>5}",
+        ),
         labelled("", f"{fmt_tokens(left)} left{about}"),
         labelled("prompt", _prompt_words(request)),
     ]
@@ -131,7 +141,9 @@ def _turns_left(model: Model, left: int) -> int | None:
     """How many turns of the usual growth still fit."""
     recent = model.log.requests[-40:]
     growth = sorted(
-        r.new_tokens + r.generated_tokens for r in recent if r.cached_tokens and r.end is End.COMPLETED
+        r.new_tokens + r.generated_tokens
+        for r in recent
+        if r.cached_tokens and r.end is End.COMPLETED
     )
     if len(growth) < 3:
         return None
@@ -149,7 +161,9 @@ def _prompt_words(request: Request) -> Row:
     )
 
 
-def _prefill_rows(request: Request, status: Status, book: RateBook, width: int, look: Look) -> list[Row]:
+def _prefill_rows(
+    request: Request, status: Status, book: RateBook, width: int, look: Look
+) -> list[Row]:
     done, total = request.prefill_done_tokens, request.new_tokens
     share = done / total if total else None
     eta = None if status.last_known else book.eta_s(request)
@@ -158,7 +172,9 @@ def _prefill_rows(request: Request, status: Status, book: RateBook, width: int, 
     quiet = row((f"age {fmt_age(status.quiet_s)}", "stale" if status.last_known else "dim"))
     source = "prefill line of this log" if book.prefill is not None else "mean rate so far"
     return [
-        labelled("PREFILL", (f"{fmt_tokens(done)} of {fmt_tokens(total)}", "now"), f"   {rate}   ", quiet),
+        labelled(
+            "PREFILL", (f"{fmt_tokens(done)} of {fmt_tokens(total)}", "now"), f"   {rate}   ", quiet
+        ),
         labelled("", bar(share, cells, look.charset), f" {fmt_pct(share):>5}"),
         labelled("ends in", (fmt_duration(eta), "now"), (f"   by the {source}", "dim")),
         labelled("so far", fmt_duration(request.prefill_elapsed_s)),

@@ -20,12 +20,15 @@ def _head(*words: str) -> Row:
 def kv_view(model: Model, today: Today, width: int) -> tuple[Row, ...]:
     """Hits, misses with the place where prompts diverged, evictions, bytes written."""
     log = model.log
-    rows: list[Row] = [*kv_rows(model, today, True), row("")]
+    rows: list[Row] = [*kv_rows(model, today), row("")]
     written = sum(store.size_mib for store in log.stores)
     by_reason = Counter(store.reason for store in log.stores)
     reasons = ", ".join(f"{name} {count}" for name, count in by_reason.most_common())
     rows.append(
-        row((" written    ", "label"), f"{fmt_mib(written * _MIB)} MiB in {len(log.stores)} files: {reasons or '–'}")
+        row(
+            (" written    ", "label"),
+            f"{fmt_mib(written * _MIB)} MiB in {len(log.stores)} files: {reasons or '–'}",
+        )
     )
     rows += [row(""), row((" MISSES IN MEMORY", "title"), ("   newest first", "dim"))]
     for miss in reversed(log.misses[-8:]):
@@ -36,14 +39,25 @@ def kv_view(model: Model, today: Today, width: int) -> tuple[Row, ...]:
         )  # fmt: skip
     if not log.misses:
         rows.append(row(("  none", "dim")))
-    rows += [row(""), row((" LOADS FROM DISK", "title"), ("   tokens, milliseconds, newest first", "dim"))]
+    rows += [
+        row(""),
+        row((" LOADS FROM DISK", "title"), ("   tokens, milliseconds, newest first", "dim")),
+    ]
     for hit in reversed(log.disk_hits[-8:]):
-        rows.append(row(f"  {fmt_tokens(hit.tokens):>8}  {fmt_ms(hit.load_ms):>8}  {hit.key}{'  consumed' if hit.consumed else ''}"))
+        rows.append(
+            row(
+                f"  {fmt_tokens(hit.tokens):>8}  {fmt_ms(hit.load_ms):>8}  {hit.key}{'  consumed' if hit.consumed else ''}"
+            )
+        )
     if not log.disk_hits:
         rows.append(row(("  none", "dim")))
     rows += [row(""), row((" EVICTED", "title"), ("   newest first", "dim"))]
     for gone in reversed(log.evictions[-8:]):
-        rows.append(row(f"  {fmt_tokens(gone.tokens):>8}  {fmt_mib(gone.size_mib * _MIB):>6} MiB  hits {gone.hits}"))
+        rows.append(
+            row(
+                f"  {fmt_tokens(gone.tokens):>8}  {fmt_mib(gone.size_mib * _MIB):>6} MiB  hits {gone.hits}"
+            )
+        )
     if not log.evictions:
         rows.append(row(("  none", "dim")))
     return tuple(rows)
@@ -52,7 +66,10 @@ def kv_view(model: Model, today: Today, width: int) -> tuple[Row, ...]:
 def launch_view(model: Model) -> tuple[Row, ...]:
     """Settings and start-up facts that the log tells; the rest needs the process."""
     life = model.log.life
-    rows: list[Row] = [row((" LAUNCH", "title"), ("   what the log tells; the process is not read yet", "dim")), row("")]
+    rows: list[Row] = [
+        row((" LAUNCH", "title"), ("   what the log tells; the process is not read yet", "dim")),
+        row(""),
+    ]
     if life is None:
         return (*rows, row(("  no start in the log", "dim")))
     facts: list[tuple[str, str]] = [
@@ -80,15 +97,25 @@ def launch_view(model: Model) -> tuple[Row, ...]:
         ]
     facts += [(name.replace("_", " "), f"{value}") for name, value in life.plan.items()]
     rows += [row((f"  {name:<18}", "label"), (value, "value")) for name, value in facts]
-    rows += [row(""), row((" STARTS", "title"), (f"   lives in this log: {len(model.log.lives)}", "dim"))]
+    rows += [
+        row(""),
+        row((" STARTS", "title"), (f"   lives in this log: {len(model.log.lives)}", "dim")),
+    ]
     for each in reversed(model.log.lives[-6:]):
-        took = None
-        if each.listening_at is not None and each.begun_at is not None:
-            took = each.listening_at - each.begun_at
-        end = "clean stop" if each.shutdown and not each.open_at_end else "now" if each is life else "died"
+        end = (
+            "clean stop"
+            if each.shutdown and not each.open_at_end
+            else "now"
+            if each is life
+            else "died"
+        )
         if each.fatal is not None:
             end = each.fatal.text
-        rows.append(row(f"  life {each.number:<4} requests {each.requests:<6} ready in {fmt_duration(took):<10} {end}"))
+        rows.append(
+            row(
+                f"  life {each.number:<4} requests {each.requests:<6} ready in {fmt_duration(each.load_s):<10} {end}"
+            )
+        )
     return tuple(rows)
 
 
@@ -96,13 +123,19 @@ def memory_view(model: Model) -> tuple[Row, ...]:
     """A designed blank: what will stand here, and what the log says already."""
     life = model.log.life
     rows: list[Row] = [
-        row((" MEMORY", "title"), ("   not known yet: /proc and NVML are not read by this version", "dim")),
+        row(
+            (" MEMORY", "title"),
+            ("   not known yet: /proc and NVML are not read by this version", "dim"),
+        ),
         row(""),
     ]
     if life is not None and life.buffers is not None:
         rows.append(row(("  context buffers   ", "label"), f"{life.buffers.size_mib:,.2f} MiB"))
     plan = life.plan if life is not None else {}
-    rows += [row((f"  {name.replace('_', ' '):<18}", "label"), f"{value}") for name, value in plan.items()]
+    rows += [
+        row((f"  {name.replace('_', ' '):<18}", "label"), f"{value}")
+        for name, value in plan.items()
+    ]
     warnings = life.warnings if life is not None else {}
     rows += [row((f"  {count} × {name}", "warn")) for name, count in warnings.items()]
     return tuple(rows)
@@ -114,13 +147,35 @@ def sources_view(model: Model, width: int) -> tuple[Row, ...]:
     widths = (14, 9, 9, max(width - 38, 10))
     rows: list[Row] = [
         row((" SOURCES", "title")),
-        row("  ", columns([("SOURCE", "header"), ("STATE", "header"), ("AGE", "header"), ("DETAIL", "header")], widths)),
+        row(
+            "  ",
+            columns(
+                [
+                    ("SOURCE", "header"),
+                    ("STATE", "header"),
+                    ("AGE", "header"),
+                    ("DETAIL", "header"),
+                ],
+                widths,
+            ),
+        ),
     ]
     styles = {"ok": "ok", "missing": "dim", "denied": "crit", "error": "crit", "stale": "stale"}
     for source in model.health:
         age = fmt_age(source.age_s) if source.age_s is not None else "–"
         rows.append(
-            row("  ", columns([source.name, (source.state, styles.get(source.state, "text")), age, (source.detail, "dim")], widths))
+            row(
+                "  ",
+                columns(
+                    [
+                        source.name,
+                        (source.state, styles.get(source.state, "text")),
+                        age,
+                        (source.detail, "dim"),
+                    ],
+                    widths,
+                ),
+            )
         )
     rows += [
         row(""),

@@ -84,9 +84,7 @@ class RateBook:
 
     def expected(self, context_tokens: int) -> ExpectedRate | None:
         """The decode rate to expect at a context, and from where."""
-        found = expected_decode(
-            context_tokens, self.decode, curves(), self.flags, self._built_on
-        )
+        found = expected_decode(context_tokens, self.decode, curves(), self.flags, self._built_on)
         if found is None or self.decode is not None or self.scale == 1.0:
             return found
         return ExpectedRate(found.tps * self.scale, f"{found.source} ×{self.scale:g}")

@@ -157,7 +157,12 @@ def detail_rows(request: Request, look: Look, tz: tzinfo | None, width: int) -> 
         row((" class      ", "label"), why_of(request)),
     ]  # fmt: skip
     if request.hit is not None:
-        rows.append(_pair("disk hit", f"{fmt_tokens(request.hit.tokens)} tokens in {fmt_ms(request.hit.load_ms)}"))
+        rows.append(
+            _pair(
+                "disk hit",
+                f"{fmt_tokens(request.hit.tokens)} tokens in {fmt_ms(request.hit.load_ms)}",
+            )
+        )
     if request.continuation:
         rows.append(_pair("continued", f"{request.continuation} live state"))
     if miss is not None:
@@ -167,7 +172,9 @@ def detail_rows(request: Request, look: Look, tz: tzinfo | None, width: int) -> 
                   f" {fmt_tokens(miss.prompt_tokens)} ({fmt_pct(share)}); {miss.reason}")
         )  # fmt: skip
     if request.jump_tokens:
-        rows.append(_pair("jump", f"{fmt_tokens(request.jump_tokens)} tokens in one turn: a tool's output?"))
+        rows.append(
+            _pair("jump", f"{fmt_tokens(request.jump_tokens)} tokens in one turn: a tool's output?")
+        )
     rows += [
         _pair("TTFT", f"{fmt_duration(request.ttft_s)} (prefill {fmt_duration(request.prompt_s)}, evict save"
               f" {fmt_ms(request.evict_save_ms)}, load {fmt_ms(request.hit.load_ms if request.hit else None)};"
@@ -183,7 +190,9 @@ def detail_rows(request: Request, look: Look, tz: tzinfo | None, width: int) -> 
         rows += [row(""), row(("   SECONDS  WHAT           CONTEXT     TOK/S", "header"))]
         for seconds, what, position, rate in request.marks:
             rows.append(
-                row(f" {seconds:>9.1f}  {what:<12} {fmt_tokens(position):>10}  {fmt_tps(rate or None):>8}")
+                row(
+                    f" {seconds:>9.1f}  {what:<12} {fmt_tokens(position):>10}  {fmt_tps(rate or None):>8}"
+                )
             )
     return tuple(rows)
 

@@ -53,7 +53,12 @@ class TodayBook:
         """The figures as of the model's time."""
         log = model.log
         since = midnight(model)
-        key = (id(log), len(log.requests) + log.requests_dropped, len(log.stores) + len(log.hits), since)
+        key = (
+            id(log),
+            len(log.requests) + log.requests_dropped,
+            len(log.stores) + len(log.hits),
+            since,
+        )
         if self._today is None or key != self._key:
             self._key = key
             missed = sum(

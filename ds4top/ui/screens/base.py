@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -62,10 +63,12 @@ class View(TightPaint):
             return
         status = app.status()
         self.head.show((header_row(app.model, status, app.look, width),))
-        if self._said and app.session.clock.monotonic() < self._said_until:
+        if self._said and time.monotonic() < self._said_until:
             self.message.show((row(" ", (self._said, "now")),))
         elif self.filter_text:
-            self.message.show((row(" filter ", (self.filter_text, "match"), ("   Esc clears", "dim")),))
+            self.message.show(
+                (row(" filter ", (self.filter_text, "match"), ("   Esc clears", "dim")),)
+            )
         else:
             self._said = ""
             self.message.show((alert_row(app.alerts(status), app.model, width, app.look),))
@@ -79,7 +82,8 @@ class View(TightPaint):
     def say(self, text: str) -> None:
         """Answer a key in the message line for a few seconds."""
         self._said = text
-        self._said_until = self.ds4top.session.clock.monotonic() + _SAY_S
+        # Real time: that of a replay may run fast, or stand still.
+        self._said_until = time.monotonic() + _SAY_S
         self.message.show((row(" ", (text, "now")),))
 
     def on_resize(self) -> None:

@@ -68,5 +68,9 @@ class Detail(Scroller):
         """The request's figures, then its timeline."""
         app: Ds4top = self.app  # type: ignore[assignment]
         width = self.query_one(TableView).size.width
-        rows = (*detail_rows(self._request, app.look, app.model.tz, width), row(""), row((" Esc closes", "dim")))
+        rows = (
+            *detail_rows(self._request, app.look, app.model.tz, width),
+            row(""),
+            row((" Esc closes", "dim")),
+        )
         self.query_one(TableView).show_table(None, list(enumerate(rows)))

@@ -16,7 +16,11 @@ def help_rows(keys: Sequence[tuple[str, str, str]]) -> list[Row]:
     rows: list[Row] = [row((" KEYS", "title"), ("   lower case looks, upper case acts", "dim"))]
     for group, title in GROUPS.items():
         rows += [row(""), row((f" {title}", "header"))]
-        rows += [row(f"  {label:<14}", style="key") + row(words) for g, label, words in keys if g == group]
+        rows += [
+            row(f"  {label:<14}", style="key") + row(words)
+            for g, label, words in keys
+            if g == group
+        ]
     rows += [
         row(""),
         row((" Words", "header")),

@@ -12,7 +12,7 @@ from ds4top.ui.screens.base import View
 from ds4top.ui.screens.detail import Detail
 from ds4top.ui.widgets.lines import LineView, TableView
 from ds4top.view import requests as req
-from ds4top.view.live import compact_rows, kv_rows, memory_rows
+from ds4top.view.live import compact_rows, kv_line, kv_rows, memory_rows
 from ds4top.view.now import now_rows
 from ds4top.view.plot import draw_plot
 from ds4top.view.rates import plot_spec
@@ -129,7 +129,8 @@ class Live(RequestTable):
         else:
             self._now.show(now_rows(model, status, look, book, width))
         if self._kv.display:
-            self._kv.show(kv_rows(model, today, True))
+            tall = self._kv.size.height > 1
+            self._kv.show(kv_rows(model, today) if tall else (kv_line(model, today),))
         if self._memory.display:
             self._memory.show(memory_rows(model, self._memory.size.width))
         if self._plot.display:
@@ -144,7 +145,15 @@ class Live(RequestTable):
         live = (running.context_tokens, running.decode_tps) if running else None
         # A sample leaves the window at most once a column; minutes are fine enough.
         window = app.model.now // max(look.window_s / 60, 1)
-        key = (id(log), len(samples) + samples.dropped, live, look, self._plot.size, app.theme, window)
+        key = (
+            id(log),
+            len(samples) + samples.dropped,
+            live,
+            look,
+            self._plot.size,
+            app.theme,
+            window,
+        )
         if key == self._plotted:
             return
         self._plotted = key

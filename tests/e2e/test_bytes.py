@@ -1,0 +1,101 @@
+"""What the screen costs on the line: bytes a second through a terminal, at 200×50 and 1 Hz."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import mean
+
+import pytest
+from terminal import SIM_SHORT, Terminal, environment
+
+DECODING_BYTES_A_SECOND = 1_800
+IDLE_BYTES_A_SECOND = 170
+MARK = re.compile(rb"\x1b\]777;(\w+);([0-9.]+)\x07")
+DRIVER = Path(__file__).with_name("fixed_clock.py")
+
+
+class Stepper:
+    """A dashboard whose time is moved second by second."""
+
+    def __init__(self, terminal: Terminal, orders: int) -> None:
+        self._terminal = terminal
+        self._orders = orders
+        self._at = 0
+        self._await_mark()
+
+    def step(self) -> tuple[str, float, int]:
+        """One second: the state after it, the time played, the bytes of its frame."""
+        os.write(self._orders, b".")
+        return self._await_mark()
+
+    def _await_mark(self) -> tuple[str, float, int]:
+        raw, begin = self._terminal.raw, self._at
+        self._terminal.wait_until(lambda: MARK.search(raw, begin), "the mark of a frame")
+        found = MARK.search(raw, begin)
+        assert found is not None
+        self._at = found.end()
+        return found[1].decode(), float(found[2]), found.start() - begin
+
+
+@contextmanager
+def stepping(path: Path) -> Iterator[tuple[Stepper, Terminal]]:
+    """A 200×50 terminal in the colours of tmux, with a dashboard that waits for steps."""
+    reader, writer = os.pipe()
+    argv = [sys.executable, str(DRIVER), str(path), str(reader)]
+    env = environment(TERM="tmux-256color", TEXTUAL_COLOR_SYSTEM="256")
+    with Terminal(argv, size=(200, 50), env=env, pass_fds=(reader,)) as terminal:
+        os.close(reader)
+        yield Stepper(terminal, writer), terminal
+        os.close(writer)
+        assert terminal.wait_exit() == 0
+        assert terminal.left() == []
+
+
+def test_decoding(capsys: pytest.CaptureFixture[str]) -> None:
+    costs: list[int] = []
+    everything: list[int] = []
+    with stepping(SIM_SHORT) as (stepper, terminal):
+        for _ in range(150):
+            state, _, size = stepper.step()
+            everything.append(size)
+            if state == "decode":
+                costs.append(size)
+        assert "tok/s" in terminal.text
+    with capsys.disabled():
+        print(
+            f"\ndecoding: {mean(costs):.0f} bytes a second over {len(costs)} s"
+            f" (at most {max(costs)}), all {mean(everything):.0f}"
+        )
+    assert len(costs) >= 60
+    # Every second of decoding shows something new: a clock at the least.
+    assert min(costs) > 0
+    assert mean(costs) <= DECODING_BYTES_A_SECOND
+
+
+def test_idle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a turn nothing is logged for two minutes, then another one begins."""
+    lines = SIM_SHORT.read_text().splitlines(keepends=True)
+    end = next(index for index, line in enumerate(lines) if "finish=stop" in line) + 1
+    assert lines[end - 1].startswith("1124 18:25:58 ")
+    log = tmp_path / "server.log"
+    later = "1124 18:28:30 ds4-server: chat ctx=11120..11159:39 TOOLS prompt start\n"
+    log.write_text("".join(lines[:end]) + later)
+    costs: list[int] = []
+    with stepping(log) as (stepper, terminal):
+        played = 0.0
+        while played < 60:
+            _, played, _ = stepper.step()
+        assert re.match(r"\W*IDLE", terminal.header)
+        for _ in range(60):
+            state, _, size = stepper.step()
+            assert state == "idle"
+            costs.append(size)
+        assert "18:27:29" in terminal.header
+    with capsys.disabled():
+        print(f"\nidle: {mean(costs):.0f} bytes a second over {len(costs)} s")
+    assert mean(costs) <= IDLE_BYTES_A_SECOND
