@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of everything; ``--help`` and the manual come from it."""
     parser = _Parser(
         prog="ds4top",
-        description="The instrument panel for ds4-server (DeepSeek V4 Flash) on an NVIDIA DGX Spark.",
+        description="The instrument panel for ds4-server on an NVIDIA DGX Spark.",
         epilog="Without a command: the dashboard. ds4top COMMAND --help tells more.",
     )
     parser.add_argument("--version", action="version", version=f"ds4top {__version__}")

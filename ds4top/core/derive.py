@@ -104,7 +104,7 @@ _REASONS = {
     "model_missing": "model not found: {0}",
     "model_too_small": "the model file is too small to be a GGUF",
     "model_not_gguf": "the model file is not a GGUF",
-    "model_truncated": "the model file is cut short (a tensor points outside it): download it again",
+    "model_truncated": "the model file is cut short (a tensor lies outside it): download it again",
     "model_incomplete": "the model file lacks what this build needs",
     "model_version": "the model file has another GGUF version",
     "model_too_large": "the model is larger than this path allows: {0}",

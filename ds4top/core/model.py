@@ -10,7 +10,7 @@ from ds4top.core.state import LogState
 
 @dataclass(frozen=True, slots=True)
 class SourceHealth:
-    """One source: ``ok``, ``missing``, ``denied``, ``error`` or ``stale``, in words, and its age."""
+    """One source: ``ok``, ``missing``, ``denied``, ``error`` or ``stale``, why, and its age."""
 
     name: str
     state: str

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ds4top.core import events as ev
-from ds4top.core.state import DEFAULT_CACHE_MIN_TOKENS, End, Life, LogState, Phase, Request
+from ds4top.core.reduce_lives import LifeReducer
+from ds4top.core.state import DEFAULT_CACHE_MIN_TOKENS, End, LogState, Phase, Request, Samples
 
 MIN_DECODE_INTERVAL_TOKENS = 10
 """Shorter decode intervals say nothing about speed."""
@@ -21,22 +22,18 @@ JUMP_TOKENS = 16_384
 """A turn that adds more than this is named."""
 _MARKED_REQUESTS = 200
 _MARKS = 400
-_RANKS = {"oom_score_adj": 1, "warming": 2, "cuda_init": 3, "buffers": 4}
-_POISON = ("illegal memory access", "unspecified launch failure", "misaligned address", "device-side assert")
 
 
-class Reducer:
+class Reducer(LifeReducer):
     """Owns one ``LogState`` and is the only one to change it."""
 
     def __init__(self, state: LogState) -> None:
-        self.state = state
-        self._heard: float | None = None
+        super().__init__(state)
         self._save_ms = 0.0
         self._continuation: str | None = None
         self._lookups: list[ev.LiveMiss] = []
         self._pending_hits: list[ev.KvHit] = []
         self._evicted: set[int] = set()
-        self._chunk_key: tuple[str, int, int, int] | None = None
         self._chunk_done: dict[tuple[str, int, int, int], int] = {}
         self._handlers: dict[type, Callable[[Any], None]] = {
             ev.Decoding: self._decoding,
@@ -88,127 +85,6 @@ class Reducer:
         if state.limit is not None:
             self._trim(state.limit)
 
-    # lives ---------------------------------------------------------------------------------
-
-    def _life(self) -> Life:
-        life = self.state.life
-        return life if life is not None else self._new_life(None, start_seen=False)
-
-    def _new_life(self, at: float | None, *, start_seen: bool) -> Life:
-        state = self.state
-        for request in list(state.open):
-            self._end(request, End.INTERRUPTED, None)
-            if state.lives:
-                state.lives[-1].open_at_end = True
-        if start_seen:
-            self._clear_lookup()
-        life = Life(len(state.lives) + 1, at if at is not None else state.last_at, start_seen)
-        life.stage_heard_at = self._heard
-        state.lives.append(life)
-        return life
-
-    def _starting(self, what: str, at: float | None, *, again: bool) -> Life:
-        """The life that a start-up line belongs to.
-
-        A start-up line after one of its successors, or the same once more, means that the life
-        before died in silence while loading (an OOM kill leaves no line).
-        """
-        rank = _RANKS[what]
-        life = self.state.life
-        if life is None or life.over or rank < life.rank or (rank == life.rank and again):
-            life = self._new_life(at, start_seen=True)
-        elif not life.start_seen:
-            # What stood before it in the log belongs to a life whose start is not in it.
-            self._clear_lookup()
-        life.start_seen = True
-        life.rank = max(rank, life.rank)
-        return life
-
-    def _life_begin(self, e: ev.LifeBegin) -> None:
-        current = self.state.life
-        again = e.what == "oom_score_adj" or (
-            e.what == "cuda_init" and (current is None or not e.index or e.index == 0)
-        )
-        life = self._starting(e.what, e.at, again=again)
-        if e.what == "cuda_init":
-            life.device, life.sm = life.device or e.device, life.sm or e.sm
-        elif e.what == "oom_score_adj" and e.value is not None:
-            life.oom_score_adj = int(e.value)
-        elif e.what == "warming":
-            life.stages.append(ev.LoadProgress(e.at, "warm", None, e.value))
-        life.stage_heard_at = self._heard_of(e.at)
-        if life.engine_at is None:
-            life.engine_at = e.at if e.at is not None else self._heard
-
-    def _context_buffers(self, e: ev.ContextBuffers) -> None:
-        life = self._starting("buffers", e.at, again=True)
-        life.buffers = e
-        if life.begun_at is None:
-            life.begun_at = e.at
-        life.stages.append(ev.LoadProgress(e.at, "buffers"))
-        life.stage_heard_at = self._heard_of(e.at)
-
-    def _load_progress(self, e: ev.LoadProgress) -> None:
-        life = self._life()
-        stages = life.stages
-        if stages and stages[-1].stage == e.stage and not stages[-1].finished:
-            total = e.total_gib if e.total_gib is not None else stages[-1].total_gib
-            done = e.done_gib if e.done_gib is not None else stages[-1].done_gib
-            stages[-1] = e._replace(total_gib=total, done_gib=done)
-        elif len(stages) < 200:
-            stages.append(e)
-        life.stage_heard_at = self._heard_of(e.at)
-
-    def _disk_cache(self, e: ev.KvDiskCache) -> None:
-        life = self._life()
-        life.disk = e
-        life.stages.append(ev.LoadProgress(e.at, "disk-cache", finished=True))
-
-    def _listening(self, e: ev.Listening) -> None:
-        life = self._life()
-        if life.listened:
-            self.state.notes.append(e)
-            return
-        life.listened = life.start_seen = True
-        life.listening_at, life.url = e.at, e.url
-
-    def _batched(self, e: ev.BatchedMode) -> None:
-        self._life().sessions = max(1, e.sessions)
-
-    def _shutdown(self, e: ev.ShutdownRequested) -> None:
-        life = self._life()
-        life.shutdown, life.shutdown_at = True, e.at
-
-    def _fatal(self, e: ev.StartFatal) -> None:
-        life = self.state.life
-        if e.reason == "out_of_memory" and life is not None and life.over:
-            life.died = e.text
-            self.state.notes.append(e)
-            return
-        if life is None or life.over:
-            life = self._new_life(e.at, start_seen=True)
-        life.start_seen = True
-        life.fatal = e
-        self.state.notes.append(e)
-
-    def _refused(self, e: ev.AlreadyRunning) -> None:
-        self.state.refused_starts.append(self.state.last_at)
-        self.state.notes.append(e)
-
-    def _persisting(self, e: ev.Persisting) -> None:
-        life = self._life()
-        for request in list(self.state.open):
-            self._end(request, End.FAILED, e.at)
-        life.persist_lost = life.persist_lost or life.persist_open
-        life.persist_open = True
-
-    def _persist_outcome(self, e: ev.Event) -> None:
-        life = self._life()
-        if life.persist_open:
-            life.persist_open, life.persisted = False, True
-        if not isinstance(e, ev.KvStored):
-            self.state.notes.append(e)
-
     # lookups -------------------------------------------------------------------------------
 
     def _clear_lookup(self) -> None:
@@ -255,9 +131,6 @@ class Reducer:
             self.state.lookup_at = self._heard_of(e.at)
 
     # requests ------------------------------------------------------------------------------
-
-    def _heard_of(self, at: float | None) -> float | None:
-        return self._heard if self._heard is not None else (at if at is not None else self.state.last_at)
 
     def _prompt_start(self, e: ev.PromptStart) -> None:
         state = self.state
@@ -313,14 +186,22 @@ class Reducer:
     def _of(self, kind: str, cached: int, prompt: int, new: int) -> Request | None:
         """The open request with this span."""
         for request in self.state.open:
-            if request.prompt_tokens == prompt and request.cached_tokens == cached and request.kind == kind:
+            if (
+                request.prompt_tokens == prompt
+                and request.cached_tokens == cached
+                and request.kind == kind
+            ):
                 return request
         return None
 
     def _end(self, request: Request, end: End, at: float | None) -> None:
         """End a request. What is not a completion after ``shutdown requested`` is interrupted."""
         if request.end is End.RUNNING or end is End.COMPLETED:
-            if end is not End.COMPLETED and self._life().shutdown and request.life == self._life().number:
+            if (
+                end is not End.COMPLETED
+                and self._life().shutdown
+                and request.life == self._life().number
+            ):
                 end = End.INTERRUPTED
             request.end = end
         request.phase = Phase.OVER
@@ -361,7 +242,9 @@ class Reducer:
         if request.marks is not None and len(request.marks) < _MARKS:
             request.marks.append((e.elapsed_s, "prefill", position, e.chunk_tps))
 
-    def _sample(self, series: Any, position: int, tps: float, at: float | None, request: Request | None) -> None:
+    def _sample(
+        self, series: Samples, position: int, tps: float, at: float | None, request: Request | None
+    ) -> None:
         series.context.append(position)
         series.tps.append(tps)
         when = at if at is not None else self.state.last_at
@@ -404,11 +287,12 @@ class Reducer:
         if e.interval_tokens >= MIN_DECODE_INTERVAL_TOKENS or found.decode_tps is None:
             found.decode_tps = e.chunk_tps
         found.decode_samples += 1
-        if e.flags:
-            found.thinking_now = "THINKING" in e.flags
-            found.thinking = found.thinking or found.thinking_now
+        found.thinking_now = "THINKING" in e.flags
+        found.thinking = found.thinking or found.thinking_now
         if found.marks is not None and len(found.marks) < _MARKS:
-            found.marks.append(((found.prompt_s or 0.0) + e.elapsed_s, "decode", e.context_tokens, e.chunk_tps))
+            found.marks.append(
+                ((found.prompt_s or 0.0) + e.elapsed_s, "decode", e.context_tokens, e.chunk_tps)
+            )
 
     def _finish(self, e: ev.Finish) -> None:
         request = self._of(e.kind, e.cached_tokens, e.prompt_tokens, e.new_tokens)
@@ -435,7 +319,8 @@ class Reducer:
             last is not None
             and last.lost == "disconnected"
             and last.finish is None
-            and (last.kind, last.cached_tokens, last.prompt_tokens) == (e.kind, e.cached_tokens, e.prompt_tokens)
+            and (last.kind, last.cached_tokens, last.prompt_tokens)
+            == (e.kind, e.cached_tokens, e.prompt_tokens)
         ):
             return last
         return None
@@ -479,33 +364,20 @@ class Reducer:
         self.state.evictions.append(e)
         self._evicted.add(e.tokens)
 
-    # the rest ------------------------------------------------------------------------------
-
-    def _noted(self, e: ev.Event) -> None:
-        self.state.notes.append(e)
-
-    def _note(self, e: ev.Note) -> None:
-        life = self._life()
-        if e.name == "memory-plan":
-            life.plan.update(e.fields)
-        if e.level in ("warning", "error"):
-            life.warnings[e.name] = life.warnings.get(e.name, 0) + 1
-        if e.name == "cuda-error" and any(sign in e.text for sign in _POISON):
-            life.poisoned = e.text
-        if e.name != "layer-progress":
-            self.state.notes.append(e)
-
-    def _unrecognised(self, e: ev.Unrecognised) -> None:
-        self.state.unrecognised_count += 1
-        self.state.unrecognised.append(e)
-
     def _trim(self, limit: int) -> None:
         state = self.state
         state.decode.trim(limit * 10)
         state.prefill.trim(limit * 10)
-        for history in (state.stores, state.hits, state.disk_hits, state.evictions, state.misses, state.tool_lines):
+        for history in (
+            state.stores,
+            state.hits,
+            state.disk_hits,
+            state.evictions,
+            state.misses,
+            state.tool_lines,
+        ):
             if len(history) > limit + limit // 8:
-                del history[:-limit]  # type: ignore[attr-defined]
+                del history[:-limit]
         if len(state.requests) > limit + limit // 8:
             state.requests_dropped += len(state.requests) - limit
             del state.requests[:-limit]

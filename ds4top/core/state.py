@@ -181,7 +181,7 @@ class Samples:
 
 @dataclass(slots=True)
 class LogState:
-    """Everything the log told. ``limit`` bounds the histories of a live view; ``None`` keeps all."""
+    """Everything the log told. ``limit`` bounds a live view's histories; ``None`` keeps all."""
 
     limit: int | None = None
     version: int = 0

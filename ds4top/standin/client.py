@@ -72,9 +72,7 @@ class _Reading:
         self.completion = usage.get("output_tokens", self.completion)
         if "cache_read_input_tokens" in usage:
             self.cached = usage["cache_read_input_tokens"]
-            self.prompt = (
-                usage["input_tokens"] + self.cached + usage["cache_creation_input_tokens"]
-            )
+            self.prompt = usage["input_tokens"] + self.cached + usage["cache_creation_input_tokens"]
 
     def openai(self, event: dict[str, object]) -> None:
         """A chunk or a whole answer of chat or plain completions."""
@@ -159,7 +157,11 @@ class Client:
             connection.close()
 
     def call(
-        self, endpoint: str, body: Json, *, hang_up_after_s: float | None = None,
+        self,
+        endpoint: str,
+        body: Json,
+        *,
+        hang_up_after_s: float | None = None,
         hang_up_after_events: int | None = None,
     ) -> Answer:
         """One call; `hang_up_after_s` are real seconds. Never raises for what the server does."""
@@ -197,9 +199,16 @@ class Client:
                 left = left or (hung_up.is_set() and reading.finish is None)
             self._close(connection, left)
         record = CallRecord(
-            endpoint=endpoint, stream=stream, start=start, end=time.time(), status=status,
-            prompt_tokens=reading.prompt, completion_tokens=reading.completion,
-            cached_tokens=reading.cached, finish=None if left else reading.finish, aborted=left,
+            endpoint=endpoint,
+            stream=stream,
+            start=start,
+            end=time.time(),
+            status=status,
+            prompt_tokens=reading.prompt,
+            completion_tokens=reading.completion,
+            cached_tokens=reading.cached,
+            finish=None if left else reading.finish,
+            aborted=left,
             error=reading.error,
         )
         if record.error is None and not left and record.finish is None:

@@ -52,10 +52,17 @@ class DemoServer:
     """
 
     def __init__(
-        self, speed: float = 1.0, seed: int = 1, profile: str = DEFAULT_PROFILE,
-        workdir: str | os.PathLike[str] | None = None, *, drive: bool = True,
-        restart_after_s: float | None = RESTART_AFTER_S, context_tokens: int = 131_072,
-        budget_mib: int = 1024, arguments: Sequence[str] = (),
+        self,
+        speed: float = 1.0,
+        seed: int = 1,
+        profile: str = DEFAULT_PROFILE,
+        workdir: str | os.PathLike[str] | None = None,
+        *,
+        drive: bool = True,
+        restart_after_s: float | None = RESTART_AFTER_S,
+        context_tokens: int = 131_072,
+        budget_mib: int = 1024,
+        arguments: Sequence[str] = (),
     ) -> None:
         """Makes nothing yet."""
         self.speed = speed
@@ -107,13 +114,32 @@ class DemoServer:
         """The server's argument vector."""
         residency = ["--no-mmap"] if self.profile == DEFAULT_PROFILE else []
         return [
-            sys.executable, "-m", "ds4top.standin", "-m", str(self.model_path),
-            "--ctx", str(self._context_tokens), *residency, "--port", str(self.port),
-            "--kv-disk-dir", str(self.kv_dir), "--kv-disk-space-mb", str(self._budget_mib),
-            *self._arguments, "--standin-profile", self.profile,
-            "--standin-speed", f"{self.speed:g}", "--standin-seed", str(self.seed),
-            "--standin-control", str(self.control_path),
-            "--standin-leash", str(self.workdir / "leash"), *self._model_size(),
+            sys.executable,
+            "-m",
+            "ds4top.standin",
+            "-m",
+            str(self.model_path),
+            "--ctx",
+            str(self._context_tokens),
+            *residency,
+            "--port",
+            str(self.port),
+            "--kv-disk-dir",
+            str(self.kv_dir),
+            "--kv-disk-space-mb",
+            str(self._budget_mib),
+            *self._arguments,
+            "--standin-profile",
+            self.profile,
+            "--standin-speed",
+            f"{self.speed:g}",
+            "--standin-seed",
+            str(self.seed),
+            "--standin-control",
+            str(self.control_path),
+            "--standin-leash",
+            str(self.workdir / "leash"),
+            *self._model_size(),
         ]
 
     def start(self) -> None:
@@ -124,14 +150,30 @@ class DemoServer:
         leash = self.workdir / "leash"
         environment = {**python_environment(), "DS4_LOCK_FILE": str(self.lock_path)}
         driver = [
-            sys.executable, "-m", "ds4top.standin.drive", "--url", self.url,
-            "--seed", str(self.seed), "--speed", f"{self.speed:g}",
-            "--record", str(self.record_path), "--die-with-parent", "--leash", str(leash),
+            sys.executable,
+            "-m",
+            "ds4top.standin.drive",
+            "--url",
+            self.url,
+            "--seed",
+            str(self.seed),
+            "--speed",
+            f"{self.speed:g}",
+            "--record",
+            str(self.record_path),
+            "--die-with-parent",
+            "--leash",
+            str(leash),
         ]
         restart = self._restart_after_s
         charge = Charge(
-            workdir=str(self.workdir), remove=True, leash=str(leash), lock=str(self.lock_path),
-            log=str(self.log_path), server=self.server_argv, server_env=environment,
+            workdir=str(self.workdir),
+            remove=True,
+            leash=str(leash),
+            lock=str(self.lock_path),
+            log=str(self.log_path),
+            server=self.server_argv,
+            server_env=environment,
             driver=driver if self._drive else [],
             restart_after_s=None if restart is None else restart / self.speed,
         )
@@ -139,8 +181,11 @@ class DemoServer:
         path.write_text(charge.dumps(), encoding="utf-8")
         path.chmod(0o600)
         self._keeper = subprocess.Popen(
-            [sys.executable, "-m", "ds4top.standin.keeper", str(path)], stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
+            [sys.executable, "-m", "ds4top.standin.keeper", str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment,
             start_new_session=True,
         )
 
@@ -164,7 +209,9 @@ class DemoServer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         """Close."""

@@ -49,7 +49,9 @@ class _Chat:
         """The request as it stands."""
         head = [{"role": "system", "content": self.system}] if self.system else []
         body: dict[str, object] = {
-            "model": "deepseek-v4-flash", "messages": [*head, *self.history], "stream": stream,
+            "model": "deepseek-v4-flash",
+            "messages": [*head, *self.history],
+            "stream": stream,
             "thinking": {"type": "enabled" if self.thinks else "disabled"},
         }
         if self.tools:
@@ -76,8 +78,11 @@ class _Chat:
             message["reasoning_content"] = answer.reasoning
         if answer.calls:
             message["tool_calls"] = [
-                {"id": name, "type": "function",
-                 "function": {"name": function, "arguments": arguments}}
+                {
+                    "id": name,
+                    "type": "function",
+                    "function": {"name": function, "arguments": arguments},
+                }
                 for name, function, arguments in answer.calls
             ]
         self.waiting = answer.calls[0][0] if answer.calls else None
@@ -88,7 +93,11 @@ class _Scene:
     """The clients, their texts and the order in which they call."""
 
     def __init__(
-        self, client: Client, seed: int, speed: float, stop: threading.Event,
+        self,
+        client: Client,
+        seed: int,
+        speed: float,
+        stop: threading.Event,
         record: Callable[[CallRecord], None] | None,
     ) -> None:
         self._client = client
@@ -114,7 +123,11 @@ class _Scene:
         return False
 
     def call(
-        self, endpoint: str, body: dict[str, object], *, leave_after_s: float | None = None,
+        self,
+        endpoint: str,
+        body: dict[str, object],
+        *,
+        leave_after_s: float | None = None,
         leave_after_events: int | None = None,
     ) -> Answer:
         """One call in simulated time, recorded; afterwards the server is up again."""
@@ -130,8 +143,14 @@ class _Scene:
         return answer
 
     def turn(
-        self, chat: _Chat, tokens: int, think: int, gen: int, tool: str | None = None,
-        *, stream: bool = True,
+        self,
+        chat: _Chat,
+        tokens: int,
+        think: int,
+        gen: int,
+        tool: str | None = None,
+        *,
+        stream: bool = True,
     ) -> Answer:
         """One turn of a conversation that adds `tokens` tokens."""
         chat.say(junk(self._rng, tokens) + _plan(think, gen, tool))
@@ -148,8 +167,11 @@ class _Scene:
         """A sub-agent with a system prompt of its own, over the Messages API."""
         words = junk(self._rng, tokens) + _plan(0, 24)
         body = {
-            "model": "deepseek-v4-flash", "max_tokens": 400, "stream": True,
-            "system": self._helper, "thinking": {"type": "disabled"},
+            "model": "deepseek-v4-flash",
+            "max_tokens": 400,
+            "stream": True,
+            "system": self._helper,
+            "thinking": {"type": "disabled"},
             "messages": [{"role": "user", "content": words}],
         }
         self.call(_MESSAGES, body)
@@ -182,7 +204,10 @@ class _Scene:
             {"role": "user", "content": junk(self._rng, 500) + _plan(8, 12, "read_file")}
         ]
         body: dict[str, object] = {
-            "instructions": junk(self._rng, 160), "tools": tools, "stream": True, "input": items,
+            "instructions": junk(self._rng, 160),
+            "tools": tools,
+            "stream": True,
+            "input": items,
         }
         answer = self.call(_RESPONSES, body)
         if not answer.calls:
@@ -190,8 +215,9 @@ class _Scene:
         name, function, arguments = answer.calls[0]
         if answer.content:
             items.append({"role": "assistant", "content": answer.content})
-        items.append({"type": "function_call", "call_id": name, "name": function,
-                      "arguments": arguments})
+        items.append(
+            {"type": "function_call", "call_id": name, "name": function, "arguments": arguments}
+        )
         output = junk(self._rng, 240) + _plan(6, 18)
         items.append({"type": "function_call_output", "call_id": name, "output": output})
         self.call(_RESPONSES, body)
@@ -270,8 +296,16 @@ class _Scene:
         if main.tokens > _COMPACT_AT_TOKENS:
             return self.compaction
         steps: tuple[tuple[float, Callable[[], object]], ...] = (
-            (70.0, lambda: self.turn(main, rng.randint(60, 2600), rng.choice((0, 20, 60)),
-                                     rng.randint(20, 90), rng.choice(("bash", "edit", None)))),
+            (
+                70.0,
+                lambda: self.turn(
+                    main,
+                    rng.randint(60, 2600),
+                    rng.choice((0, 20, 60)),
+                    rng.randint(20, 90),
+                    rng.choice(("bash", "edit", None)),
+                ),
+            ),
             (8.0, self.side_question),
             (5.0, lambda: self.helper(rng.randint(1500, 3000))),
             (4.0, self.thinking),
@@ -288,7 +322,11 @@ class _Scene:
 
 
 def run(
-    base_url: str, *, seed: int, speed: float, stop: threading.Event,
+    base_url: str,
+    *,
+    seed: int,
+    speed: float,
+    stop: threading.Event,
     record: Callable[[CallRecord], None] | None = None,
 ) -> None:
     """Drive a server until `stop` is set; `record` hears of every call as it ends.

@@ -67,8 +67,13 @@ class Engine:
     """Runs one session's work at the profile's speed; several share the GPU by turns."""
 
     def __init__(
-        self, profile: Profile, limits: Limits, pace: Pace, faults: Faults,
-        active: Callable[[], int], cancelled: Callable[[], bool],
+        self,
+        profile: Profile,
+        limits: Limits,
+        pace: Pace,
+        faults: Faults,
+        active: Callable[[], int],
+        cancelled: Callable[[], bool],
     ) -> None:
         """`active` tells how many sessions work now, `cancelled` whether to stop between quanta."""
         self.pace = pace

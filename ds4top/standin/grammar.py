@@ -87,8 +87,11 @@ class Flags:
     def __str__(self) -> str:
         """The words that hold, each followed by a space."""
         words = (
-            ("RESPPROTO", self.respproto), ("TOOLS", self.tools), ("THINKING", self.thinking),
-            ("DSML_START", self.dsml_start), ("DSML_END", self.dsml_end),
+            ("RESPPROTO", self.respproto),
+            ("TOOLS", self.tools),
+            ("THINKING", self.thinking),
+            ("DSML_START", self.dsml_start),
+            ("DSML_END", self.dsml_end),
         )
         return "".join(f"{word} " for word, on in words if on)
 
@@ -145,7 +148,13 @@ def prompt_done(kind: str, span: Span, flags: Flags, seconds: float) -> str:
 
 
 def prefill_chunk(
-    kind: str, span: Span, flags: Flags, done: int, total: int, chunk_tps: float, avg_tps: float,
+    kind: str,
+    span: Span,
+    flags: Flags,
+    done: int,
+    total: int,
+    chunk_tps: float,
+    avg_tps: float,
     seconds: float,
 ) -> str:
     """Prefill has reached `done` of `total` tokens to prefill."""
@@ -157,7 +166,12 @@ def prefill_chunk(
 
 
 def decoding(
-    kind: str, span: Span, generated: int, flags: Flags, chunk_tps: float, avg_tps: float,
+    kind: str,
+    span: Span,
+    generated: int,
+    flags: Flags,
+    chunk_tps: float,
+    avg_tps: float,
     seconds: float,
 ) -> str:
     """One decode interval."""
@@ -180,9 +194,7 @@ def tool_calls(
 
 def thinking_remembered(span: Span, live: int, visible_bytes: int) -> str:
     """The visible history of a state with hidden reasoning is kept as its key."""
-    return (
-        f"thinking live checkpoint remembered ctx={span} live={live} visible={visible_bytes}"
-    )
+    return f"thinking live checkpoint remembered ctx={span} live={live} visible={visible_bytes}"
 
 
 def finish(
@@ -209,8 +221,14 @@ def kv_stored(
 
 
 def kv_hit(
-    respproto: bool, tokens: int, text_bytes: int, quant: int, key: str, load_ms: float,
-    consumed: bool, path: str,
+    respproto: bool,
+    tokens: int,
+    text_bytes: int,
+    quant: int,
+    key: str,
+    load_ms: float,
+    consumed: bool,
+    path: str,
 ) -> str:
     """A checkpoint was loaded."""
     eaten = " consumed" if consumed else ""

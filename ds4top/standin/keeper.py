@@ -69,8 +69,11 @@ class Keeper:
             self._start_server()
             if self._charge.driver:
                 self._driver = subprocess.Popen(
-                    self._charge.driver, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL, env=dict(self._charge.server_env),
+                    self._charge.driver,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env=dict(self._charge.server_env),
                     cwd=self._charge.workdir,
                 )
             if self._charge.restart_after_s is not None:
@@ -113,8 +116,12 @@ class Keeper:
     def _start_server(self) -> None:
         with open(self._charge.log, "ab") as log:
             self._server = subprocess.Popen(
-                self._charge.server, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=log, env=dict(self._charge.server_env), cwd=self._charge.workdir,
+                self._charge.server,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env=dict(self._charge.server_env),
+                cwd=self._charge.workdir,
             )
 
     def _clean_up(self) -> None:

@@ -46,9 +46,20 @@ class Header:
     def pack(self) -> bytes:
         """The 52 bytes."""
         return _HEADER.pack(
-            b"KVC", 1, self.quant, REASONS.index(self.reason), self.flags, 0, self.tokens,
-            self.hits, self.context_tokens, self.abi, self.created_s, self.last_used_s,
-            self.payload_bytes, self.text_bytes,
+            b"KVC",
+            1,
+            self.quant,
+            REASONS.index(self.reason),
+            self.flags,
+            0,
+            self.tokens,
+            self.hits,
+            self.context_tokens,
+            self.abi,
+            self.created_s,
+            self.last_used_s,
+            self.payload_bytes,
+            self.text_bytes,
         )
 
     @classmethod
@@ -56,14 +67,36 @@ class Header:
         """The fields of 52 bytes, None where they are no header."""
         if len(data) < HEADER_BYTES:
             return None
-        (magic, version, quant, reason, flags, _model, tokens, hits, context, abi, created, used,
-         payload, text) = _HEADER.unpack(data[:HEADER_BYTES])
+        (
+            magic,
+            version,
+            quant,
+            reason,
+            flags,
+            _model,
+            tokens,
+            hits,
+            context,
+            abi,
+            created,
+            used,
+            payload,
+            text,
+        ) = _HEADER.unpack(data[:HEADER_BYTES])
         if magic != b"KVC" or version != 1 or tokens == 0 or quant not in (2, 4):
             return None
         return cls(
             reason=REASONS[reason] if reason < len(REASONS) else "unknown",
-            tokens=tokens, context_tokens=context, created_s=created, payload_bytes=payload,
-            text_bytes=text, hits=hits, last_used_s=used, flags=flags, quant=quant, abi=abi & 0xFF,
+            tokens=tokens,
+            context_tokens=context,
+            created_s=created,
+            payload_bytes=payload,
+            text_bytes=text,
+            hits=hits,
+            last_used_s=used,
+            flags=flags,
+            quant=quant,
+            abi=abi & 0xFF,
         )
 
 
@@ -120,8 +153,19 @@ def write(path: str, header: Header, text: bytes, trailer: bytes) -> None:
             file.write(text)
             file.write(
                 struct.pack(
-                    "<13I", _PAYLOAD_MAGIC, 1, header.context_tokens, 2048, 2304, 128,
-                    header.context_tokens // 4 + 2, header.tokens, 43, 512, 128, 129280,
+                    "<13I",
+                    _PAYLOAD_MAGIC,
+                    1,
+                    header.context_tokens,
+                    2048,
+                    2304,
+                    128,
+                    header.context_tokens // 4 + 2,
+                    header.tokens,
+                    43,
+                    512,
+                    128,
+                    129280,
                     min(header.tokens, 128),
                 )
             )

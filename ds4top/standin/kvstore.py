@@ -121,8 +121,13 @@ class KvStore:
     """The directory under its budget. Every method may be called from any worker."""
 
     def __init__(
-        self, directory: str, options: CacheOptions, profile: Profile, context_tokens: int,
-        log: Log, faults: Faults,
+        self,
+        directory: str,
+        options: CacheOptions,
+        profile: Profile,
+        context_tokens: int,
+        log: Log,
+        faults: Faults,
     ) -> None:
         """Makes the directory (mode 0700); raises OSError where that fails."""
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -147,8 +152,15 @@ class KvStore:
         )
 
     def store(
-        self, text: bytes, tokens: int, reason: str, pace: Pace, *, trimmed: int = 0,
-        flags: int = 0, calls: Mapping[str, bytes] | None = None,
+        self,
+        text: bytes,
+        tokens: int,
+        reason: str,
+        pace: Pace,
+        *,
+        trimmed: int = 0,
+        flags: int = 0,
+        calls: Mapping[str, bytes] | None = None,
     ) -> bool:
         """Save a state of `tokens` tokens under its text; False where it was not saved."""
         options = self.options
@@ -159,9 +171,7 @@ class KvStore:
         size = kvfile.HEADER_BYTES + len(text) + payload + len(trailer)
         needed = size + -(-size // 100)
         if needed > options.budget_bytes:
-            self._say(
-                grammar.kv_too_large(tokens, reason, size, needed, options.budget_bytes)
-            )
+            self._say(grammar.kv_too_large(tokens, reason, size, needed, options.budget_bytes))
             return False
         sha = kvfile.sha1_hex(text)
         path = f"{self.directory}/{sha}.kv"
@@ -173,9 +183,15 @@ class KvStore:
             started = time.monotonic()
             now = int(time.time())
             header = Header(
-                reason=reason, tokens=tokens, context_tokens=self._context_tokens, created_s=now,
-                last_used_s=now, payload_bytes=payload, text_bytes=len(text),
-                flags=flags | (kvfile.FLAG_TOOL_MAP if trailer else 0), abi=self._profile.kv_abi,
+                reason=reason,
+                tokens=tokens,
+                context_tokens=self._context_tokens,
+                created_s=now,
+                last_used_s=now,
+                payload_bytes=payload,
+                text_bytes=len(text),
+                flags=flags | (kvfile.FLAG_TOOL_MAP if trailer else 0),
+                abi=self._profile.kv_abi,
             )
             try:
                 if self._faults.disk_full:
@@ -190,9 +206,7 @@ class KvStore:
                 )
                 return False
             save_ms = (time.monotonic() - started) * 1e3
-            self._say(
-                grammar.kv_stored(tokens, trimmed, reason, key_of(flags), size, save_ms)
-            )
+            self._say(grammar.kv_stored(tokens, trimmed, reason, key_of(flags), size, save_ms))
             if not self._profile.evicts_before_writing:
                 self._make_room(0, sha, text)
         return True
@@ -227,8 +241,14 @@ class KvStore:
                 kvfile.touch(best)
             self._say(
                 grammar.kv_hit(
-                    respproto, header.tokens, header.text_bytes, header.quant,
-                    key_of(header.flags), load_ms, consumed, best.path,
+                    respproto,
+                    header.tokens,
+                    header.text_bytes,
+                    header.quant,
+                    key_of(header.flags),
+                    load_ms,
+                    consumed,
+                    best.path,
                 )
             )
             return Hit(header.tokens, text, header.flags)

@@ -136,7 +136,10 @@ def store_continued(
 
 
 def from_disk(
-    request: Request, session: Session, store: KvStore | None, pace: Pace,
+    request: Request,
+    session: Session,
+    store: KvStore | None,
+    pace: Pace,
     calls: dict[str, bytes],
 ) -> Found:
     """Save the old state, load the longest checkpoint, else begin at zero."""

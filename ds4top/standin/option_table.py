@@ -96,12 +96,27 @@ OPTIONS: tuple[Option, ...] = (
 
 BY_BUILD = frozenset(
     {
-        "--no-mmap", "--power", "--max-batch-size", "--prefill-chunk", "--batched-session",
-        "--mixed-prefill-quantum", "--dspark", "--dspark-confidence", "--dspark-strict",
-        "--glm-mtp", "--glm-mtp-timing", "--ssd-streaming", "--ssd-streaming-cold",
-        "--ssd-streaming-cache-experts", "--ssd-streaming-preload-experts",
-        "--ssd-streaming-full-layers", "--simulate-used-memory", "--gpu-vram", "--gpu-devices",
-        "--cuda-tensor-parallel", "--rocm",
+        "--no-mmap",
+        "--power",
+        "--max-batch-size",
+        "--prefill-chunk",
+        "--batched-session",
+        "--mixed-prefill-quantum",
+        "--dspark",
+        "--dspark-confidence",
+        "--dspark-strict",
+        "--glm-mtp",
+        "--glm-mtp-timing",
+        "--ssd-streaming",
+        "--ssd-streaming-cold",
+        "--ssd-streaming-cache-experts",
+        "--ssd-streaming-preload-experts",
+        "--ssd-streaming-full-layers",
+        "--simulate-used-memory",
+        "--gpu-vram",
+        "--gpu-devices",
+        "--cuda-tensor-parallel",
+        "--rocm",
     }
 )
 """Options that only some builds know; a profile lists its own."""

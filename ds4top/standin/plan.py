@@ -85,7 +85,12 @@ def _arguments(schema: object, rng: random.Random) -> str:
 
 
 def write_script(
-    plan: Plan, rng: random.Random, *, thinks: bool, tools: Mapping[str, object], call_prefix: str,
+    plan: Plan,
+    rng: random.Random,
+    *,
+    thinks: bool,
+    tools: Mapping[str, object],
+    call_prefix: str,
     stops: Sequence[str],
 ) -> Script:
     """Write out a plan. A tool is called only if the request declared tools."""
@@ -112,8 +117,14 @@ def write_script(
         return -(-(end + len(mark.encode())) // TOKEN_BYTES)
 
     return Script(
-        raw=raw, reasoning=reasoning, content=content, calls=calls, content_at=content_at,
-        content_end=content_end, think_end=complete(THINK_END, thinks),
-        dsml_start=complete(DSML_START, bool(calls)), dsml_end=complete(DSML_END, bool(calls)),
+        raw=raw,
+        reasoning=reasoning,
+        content=content,
+        calls=calls,
+        content_at=content_at,
+        content_end=content_end,
+        think_end=complete(THINK_END, thinks),
+        dsml_start=complete(DSML_START, bool(calls)),
+        dsml_end=complete(DSML_END, bool(calls)),
         stopped_at=stopped,
     )

@@ -33,9 +33,18 @@ class PrefillRun:
     """Brings the session to the whole prompt."""
 
     def __init__(
-        self, engine: Engine, log: Log, store: KvStore | None, calls: dict[str, bytes],
-        session: Session, request: Request, found: Found, span: Span, flags: Flags,
-        reply: Reply, started: float,
+        self,
+        engine: Engine,
+        log: Log,
+        store: KvStore | None,
+        calls: dict[str, bytes],
+        session: Session,
+        request: Request,
+        found: Found,
+        span: Span,
+        flags: Flags,
+        reply: Reply,
+        started: float,
     ) -> None:
         """`started` is the monotonic time the seconds of its lines count from."""
         self._engine = engine
@@ -137,8 +146,14 @@ class PrefillRun:
                 chunk_tps = max(0, position - self._last[0]) / (now - self._last[1])
             done = min(max(0, position - cached), total)
             line = grammar.prefill_chunk(
-                self._request.kind, self._span, self._flags, done, total, chunk_tps,
-                done / elapsed if elapsed > 0 else 0.0, elapsed,
+                self._request.kind,
+                self._span,
+                self._flags,
+                done,
+                total,
+                chunk_tps,
+                done / elapsed if elapsed > 0 else 0.0,
+                elapsed,
             )
             self._last = (position, now)
             self._log.server(line, Tint.PREFILL)

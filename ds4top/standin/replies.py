@@ -117,8 +117,9 @@ class Reply:
         ok = not outcome.calls or self._chunk({"tool_calls": self._calls(outcome.calls, True)})
         ok = ok and self._chunk({}, outcome.finish)
         if ok and self.request.include_usage:
-            ok = self._event({**self._head("chunk"), "choices": [],
-                              "usage": outcome.usage.openai()})
+            ok = self._event(
+                {**self._head("chunk"), "choices": [], "usage": outcome.usage.openai()}
+            )
         return ok and self.wire.send(b"data: [DONE]\n\n")
 
     def whole(self, identifier: str, outcome: Outcome) -> bool:
@@ -212,8 +213,13 @@ class MessagesReply(Reply):
     def begin(self, identifier: str, usage: Usage) -> str | None:
         """message_start with the usage so far."""
         self.identifier = identifier
-        message = {**self._message(), "content": [], "stop_reason": None, "stop_sequence": None,
-                   "usage": usage.messages()}
+        message = {
+            **self._message(),
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage.messages(),
+        }
         ok = self._typed("message_start", message=message)
         return None if ok else "anthropic stream start failed"
 
@@ -251,12 +257,21 @@ class MessagesReply(Reply):
         if outcome.content or not outcome.calls:
             blocks.append({"type": "text", "text": outcome.content})
         blocks += [
-            {"type": "tool_use", "id": call.id, "name": call.name,
-             "input": json.loads(call.arguments)}
+            {
+                "type": "tool_use",
+                "id": call.id,
+                "name": call.name,
+                "input": json.loads(call.arguments),
+            }
             for call in outcome.calls
         ]
-        body = {**self._message(), "content": blocks, "stop_reason": _stop_reason(outcome.finish),
-                "stop_sequence": None, "usage": outcome.usage.messages()}
+        body = {
+            **self._message(),
+            "content": blocks,
+            "stop_reason": _stop_reason(outcome.finish),
+            "stop_sequence": None,
+            "usage": outcome.usage.messages(),
+        }
         return self.wire.respond(200, compact(body) + "\n")
 
     def failure_event(self, message: str) -> bool:
@@ -264,8 +279,12 @@ class MessagesReply(Reply):
         return self._typed("error", error={"type": "api_error", "message": message})
 
     def _message(self) -> Json:
-        return {"id": self.identifier, "type": "message", "role": "assistant",
-                "model": self.request.model}
+        return {
+            "id": self.identifier,
+            "type": "message",
+            "role": "assistant",
+            "model": self.request.model,
+        }
 
     def _typed(self, name: str, **fields: object) -> bool:
         return self._event({"type": name, **fields}, name)

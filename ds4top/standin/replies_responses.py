@@ -68,8 +68,11 @@ class ResponsesReply(Reply):
 
     def _response(self, status: str, items: list[Json]) -> Json:
         body: dict[str, object] = {
-            "id": self._response_id, "object": "response", "created_at": int(time.time()),
-            "status": status, "model": self.request.model,
+            "id": self._response_id,
+            "object": "response",
+            "created_at": int(time.time()),
+            "status": status,
+            "model": self.request.model,
         }
         if status == "failed":
             body["error"] = {"code": "server_error", "message": "generation failed"}
@@ -82,11 +85,20 @@ class ResponsesReply(Reply):
 
     def _item_of(self, kind: str, text: str) -> Json:
         if kind == "reasoning":
-            return {"id": self._new_id("rs_"), "type": "reasoning", "status": "completed",
-                    "summary": [{"type": "summary_text", "text": text}]}
+            return {
+                "id": self._new_id("rs_"),
+                "type": "reasoning",
+                "status": "completed",
+                "summary": [{"type": "summary_text", "text": text}],
+            }
         part = {"type": "output_text", "text": text, "annotations": []}
-        return {"id": self._new_id("msg_"), "type": "message", "status": "completed",
-                "role": "assistant", "content": [part]}
+        return {
+            "id": self._new_id("msg_"),
+            "type": "message",
+            "status": "completed",
+            "role": "assistant",
+            "content": [part],
+        }
 
     def _typed(self, name: str, **fields: object) -> bool:
         body: Json = {"type": name, "sequence_number": self._sequence, **fields}
@@ -116,8 +128,14 @@ class ResponsesReply(Reply):
 
 
 def _call_item(call: Call, identifier: str) -> Json:
-    return {"id": identifier, "type": "function_call", "status": "completed", "call_id": call.id,
-            "name": call.name, "arguments": call.arguments}
+    return {
+        "id": identifier,
+        "type": "function_call",
+        "status": "completed",
+        "call_id": call.id,
+        "name": call.name,
+        "arguments": call.arguments,
+    }
 
 
 _SHAPES: dict[str, type[Reply]] = {

@@ -86,15 +86,20 @@ def _chat_messages(body: Json) -> list[Message]:
     for item in _list(body.get("messages")):
         entry = _object(item)
         calls = tuple(
-            Call(str(call.get("id", "")), str(function.get("name", "")),
-                 _arguments(function.get("arguments", "{}")))
+            Call(
+                str(call.get("id", "")),
+                str(function.get("name", "")),
+                _arguments(function.get("arguments", "{}")),
+            )
             for call in map(_object, _list(entry.get("tool_calls") or []))
             for function in (_object(call.get("function")),)
         )
         messages.append(
             Message(
-                str(entry.get("role", "user")), _text(entry.get("content")),
-                str(entry.get("reasoning_content") or ""), calls,
+                str(entry.get("role", "user")),
+                _text(entry.get("content")),
+                str(entry.get("reasoning_content") or ""),
+                calls,
                 str(entry.get("tool_call_id") or ""),
             )
         )
@@ -119,8 +124,11 @@ def _anthropic_messages(body: Json) -> list[Message]:
                     answers = str(block.get("tool_use_id", ""))
                     messages.append(Message("tool", _text(block.get("content")), answers=answers))
                 case "tool_use":
-                    call = Call(str(block.get("id", "")), str(block.get("name", "")),
-                                _arguments(block.get("input", {})))
+                    call = Call(
+                        str(block.get("id", "")),
+                        str(block.get("name", "")),
+                        _arguments(block.get("input", {})),
+                    )
                     turn = replace(turn, calls=(*turn.calls, call))
                 case "thinking":
                     turn = replace(turn, reasoning=turn.reasoning + str(block.get("thinking", "")))
@@ -145,15 +153,20 @@ def _responses_messages(body: Json) -> list[Message]:
             messages.append(message)
             return
         messages[-1] = replace(
-            last, content=last.content + message.content,
-            reasoning=last.reasoning + message.reasoning, calls=last.calls + message.calls,
+            last,
+            content=last.content + message.content,
+            reasoning=last.reasoning + message.reasoning,
+            calls=last.calls + message.calls,
         )
 
     for entry in map(_object, _list(source)):
         match entry.get("type", "message"):
             case "function_call":
-                call = Call(str(entry.get("call_id", "")), str(entry.get("name", "")),
-                            _arguments(entry.get("arguments", "{}")))
+                call = Call(
+                    str(entry.get("call_id", "")),
+                    str(entry.get("name", "")),
+                    _arguments(entry.get("arguments", "{}")),
+                )
                 extend(Message("assistant", calls=(call,)))
             case "function_call_output":
                 output, answers = _text(entry.get("output")), str(entry.get("call_id", ""))
@@ -233,7 +246,10 @@ def _with_live_tail(
         ids = tuple(message.answers for message in messages[tail:])
     suffix = render.render_tail(messages[tail:], request.thinks)
     return replace(
-        request, live_ids=ids, live_suffix=suffix.encode(), needs_live_state=needs_state,
+        request,
+        live_ids=ids,
+        live_suffix=suffix.encode(),
+        needs_live_state=needs_state,
         needs_live_reasoning=needs_reasoning,
     )
 
@@ -264,11 +280,16 @@ def read_request(
     options = body.get("stream_options")
     stop = body.get("stop", body.get("stop_sequences"))
     request = Request(
-        api=api, model=str(body.get("model") or "deepseek-v4-flash"), prompt=b"", thinks=thinks,
-        stream=body.get("stream") is True, max_tokens=_limit(body, default_tokens),
+        api=api,
+        model=str(body.get("model") or "deepseek-v4-flash"),
+        prompt=b"",
+        thinks=thinks,
+        stream=body.get("stream") is True,
+        max_tokens=_limit(body, default_tokens),
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         stops=(stop,) if isinstance(stop, str) else tuple(map(str, _list(stop or []))),
-        tools={} if api == "completions" else _tools(body), plan=None,
+        tools={} if api == "completions" else _tools(body),
+        plan=None,
     )
     if api == "completions":
         prompt = body.get("prompt")
@@ -285,7 +306,8 @@ def read_request(
     summary = body.get("reasoning")
     schemas = json.dumps(body["tools"]) if request.tools else ""
     request = replace(
-        request, prompt=render.render_chat(messages, schemas, thinks).encode(),
+        request,
+        prompt=render.render_chat(messages, schemas, thinks).encode(),
         plan=read_plan(messages[-1].content) if messages else None,
         keeps_reasoning=render.uses_tools(messages, schemas),
         reasoning_summary=isinstance(summary, dict) and summary.get("summary") is not None,

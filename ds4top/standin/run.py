@@ -76,8 +76,12 @@ def _open_store(
 
 
 def _serve(
-    options: ServerOptions, own: StandinOptions, environ: Mapping[str, str], stop: StopFlag,
-    log: Log, faults: Faults,
+    options: ServerOptions,
+    own: StandinOptions,
+    environ: Mapping[str, str],
+    stop: StopFlag,
+    log: Log,
+    faults: Faults,
 ) -> int:
     pace = Pace(own.speed, own.seed)
     loaded, _lock = start_engine(options, own, environ, log, pace)
@@ -91,9 +95,7 @@ def _serve(
         )
     store = _open_store(options, own, log, faults)
     if options.flag("disable-exact-dsml-tool-replay"):
-        log.server(
-            "exact DSML tool replay disabled; tool history uses canonical JSON rendering"
-        )
+        log.server("exact DSML tool replay disabled; tool history uses canonical JSON rendering")
     quantum = options.number("mixed-prefill-quantum", 128)
     if sessions:
         log.server(

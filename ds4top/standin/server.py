@@ -78,7 +78,12 @@ class Server:
     """Everything after the model is loaded."""
 
     def __init__(
-        self, options: ServerOptions, shared: Shared, stop: StopFlag, speed: float, limits: Limits,
+        self,
+        options: ServerOptions,
+        shared: Shared,
+        stop: StopFlag,
+        speed: float,
+        limits: Limits,
         control: str | None,
     ) -> None:
         """One session, or as many as `--batched-session` says."""
@@ -223,16 +228,29 @@ class Server:
     def _model(self, name: str) -> dict[str, object]:
         context = self._limits.context_tokens
         return {
-            "id": name, "object": "model", "created": 1767225600, "owned_by": "ds4.c",
-            "name": "DeepSeek V4 Flash", "context_length": context,
+            "id": name,
+            "object": "model",
+            "created": 1767225600,
+            "owned_by": "ds4.c",
+            "name": "DeepSeek V4 Flash",
+            "context_length": context,
             "top_provider": {
                 "context_length": context,
                 "max_completion_tokens": min(self._options.number("tokens", 393216), context),
                 "is_moderated": False,
             },
             "supported_parameters": [
-                "tools", "tool_choice", "max_tokens", "temperature", "top_p", "top_k", "min_p",
-                "stop", "seed", "stream", "reasoning_effort",
+                "tools",
+                "tool_choice",
+                "max_tokens",
+                "temperature",
+                "top_p",
+                "top_k",
+                "min_p",
+                "stop",
+                "seed",
+                "stream",
+                "reasoning_effort",
             ],
         }
 
@@ -257,8 +275,15 @@ class Server:
             body = {"type": "error", "error": {"type": kind, "message": words, **counts}}
         else:
             where = {"responses": "input", "completions": "prompt"}.get(request.api, "messages")
-            body = {"error": {"message": words, "type": kind, "param": where,
-                              "code": "context_length_exceeded", **counts}}
+            body = {
+                "error": {
+                    "message": words,
+                    "type": kind,
+                    "param": where,
+                    "code": "context_length_exceeded",
+                    **counts,
+                }
+            }
         wire.respond(400, compact(body) + "\n")
 
     def _knows(self, api: str, identifier: str) -> bool:
@@ -300,7 +325,11 @@ class Server:
         pace = Pace(self._speed, self._shared.seed + slot.index)
         batched = bool(self._batched)
         engine = Engine(
-            self._shared.profile, self._limits, pace, self._shared.faults, self._active,
+            self._shared.profile,
+            self._limits,
+            pace,
+            self._shared.faults,
+            self._active,
             lambda: batched and self._stop.is_set,
         )
         while True:

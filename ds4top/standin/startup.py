@@ -98,7 +98,11 @@ class Loader:
     """Lets the model load: the lines of a build, at the speed of a way to hold the weights."""
 
     def __init__(
-        self, options: ServerOptions, own: StandinOptions, environ: Mapping[str, str], log: Log,
+        self,
+        options: ServerOptions,
+        own: StandinOptions,
+        environ: Mapping[str, str],
+        log: Log,
         pace: Pace,
     ) -> None:
         """Nothing happens before `load`."""
@@ -145,9 +149,7 @@ class Loader:
         )
 
     def _registered(self, size: int) -> None:
-        self._log.engine(
-            f"CUDA registered {size / GIB:.2f} GiB model mapping for device access"
-        )
+        self._log.engine(f"CUDA registered {size / GIB:.2f} GiB model mapping for device access")
         self._spans(size, 0, MMAP_LOAD_S * size / NOMINAL_MODEL_BYTES, size)
 
     def _device_cache(self, size: int) -> None:

@@ -14,7 +14,11 @@ _READ_TIMEOUT_S = 10.0
 _MAX_HEADER = 64 * 1024
 _MAX_BODY = 64 * 1024 * 1024
 _REASONS = {
-    200: "OK", 204: "No Content", 400: "Bad Request", 404: "Not Found", 409: "Conflict",
+    200: "OK",
+    204: "No Content",
+    400: "Bad Request",
+    404: "Not Found",
+    409: "Conflict",
     500: "Internal Server Error",
 }
 _CORS = (

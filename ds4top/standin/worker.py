@@ -114,8 +114,17 @@ class Generation:
             self._log.server(warning, Tint.WARNING)
         span = Span(found.cached, found.tokens)
         run = PrefillRun(
-            self._engine, self._log, self._shared.store, self._shared.calls, session, request,
-            found, span, self._flags, self._reply, started,
+            self._engine,
+            self._log,
+            self._shared.store,
+            self._shared.calls,
+            session,
+            request,
+            found,
+            span,
+            self._flags,
+            self._reply,
+            started,
         )
         try:
             run.run()
@@ -164,7 +173,11 @@ class Generation:
         plan = request.plan or junk_plan(self._rng, request.thinks)
         prefix = "toolu_" if request.api == "messages" else "call_"
         script = write_script(
-            plan, self._rng, thinks=request.thinks, tools=request.tools, call_prefix=prefix,
+            plan,
+            self._rng,
+            thinks=request.thinks,
+            tools=request.tools,
+            call_prefix=prefix,
             stops=request.stops,
         )
         now = time.monotonic()
@@ -174,9 +187,7 @@ class Generation:
         engine.begin_decode()
         while not self._shared.stopping() and state.generated < limit:
             if not state.reached(script.dsml_start):
-                lookup.store_continued(
-                    session, self._shared.store, engine.pace, self._shared.calls
-                )
+                lookup.store_continued(session, self._shared.store, engine.pace, self._shared.calls)
             if state.generated >= script.tokens:
                 state.finish = "stop"
                 if script.stopped_at is not None:
@@ -216,8 +227,11 @@ class Generation:
     def _decode_flags(self, state: _Decode) -> Flags:
         script = state.script
         return Flags(
-            self._flags.respproto, self._flags.tools, self._inside_thinking(state),
-            state.reached(script.dsml_start), state.reached(script.dsml_end),
+            self._flags.respproto,
+            self._flags.tools,
+            self._inside_thinking(state),
+            state.reached(script.dsml_start),
+            state.reached(script.dsml_end),
         )
 
     def _log_decode(self, span: Span, state: _Decode) -> None:
@@ -225,9 +239,13 @@ class Generation:
         step, passed = state.generated - state.logged, now - state.last_log
         elapsed = now - state.started
         line = grammar.decoding(
-            self._request.kind, Span(span.end + state.logged, span.end + state.generated),
-            state.generated, self._decode_flags(state), step / passed if passed > 0 else 0.0,
-            state.generated / elapsed if elapsed > 0 else 0.0, elapsed,
+            self._request.kind,
+            Span(span.end + state.logged, span.end + state.generated),
+            state.generated,
+            self._decode_flags(state),
+            step / passed if passed > 0 else 0.0,
+            state.generated / elapsed if elapsed > 0 else 0.0,
+            elapsed,
         )
         self._log.server(line, Tint.DECODE)
         state.logged, state.last_log = state.generated, now
@@ -240,8 +258,11 @@ class Generation:
         if calls:
             state.finish = "tool_calls"
             line = grammar.tool_calls(
-                span, request.respproto, self._shared.profile.raw_tool_field,
-                [call.id for call in calls], [call.name for call in calls],
+                span,
+                request.respproto,
+                self._shared.profile.raw_tool_field,
+                [call.id for call in calls],
+                [call.name for call in calls],
             )
             for call in calls:
                 self._shared.remember(call.id, dsml(calls).encode())
@@ -252,15 +273,18 @@ class Generation:
         self._bind(span, state, outcome)
         if request.stream:
             if not self._reply.end(outcome):
-                words = grammar.stream_event(
-                    request.kind, span, self._flags, "final stream failed"
-                )
+                words = grammar.stream_event(request.kind, span, self._flags, "final stream failed")
                 self._log.server(words)
         else:
             self._reply.whole(identifier, outcome)
         line = grammar.finish(
-            request.kind, span, state.generated, self._decode_flags(state), state.finish,
-            state.error, time.monotonic() - started,
+            request.kind,
+            span,
+            state.generated,
+            self._decode_flags(state),
+            state.finish,
+            state.error,
+            time.monotonic() - started,
         )
         self._log.server(line, Tint.DECODE)
 

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -45,9 +46,19 @@ class Ds4top(App[None]):
     DEFAULT_MODE = "live"
     ENABLE_COMMAND_PALETTE = True
     AUTO_FOCUS = None
-    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (80, "-normal"), (118, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (20, "-medium"), (28, "-tall"), (44, "-huge")]  # noqa: RUF012
-    BINDINGS: list[BindingType] = [*bindings()]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
+        (0, "-tiny"),
+        (60, "-narrow"),
+        (80, "-normal"),
+        (118, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
+        (0, "-short"),
+        (20, "-medium"),
+        (28, "-tall"),
+        (44, "-huge"),
+    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings()]
 
     def __init__(
         self, session: Session, look: Look, *, theme_name: str | None = None, ticking: bool = True

@@ -32,19 +32,29 @@ def kv_title(today: Today) -> Row:
     """Hits and misses of today in one line."""
     cache = today.cache
     return row(
-        (" KV CACHE", "title"), "   hit ", (fmt_pct(today.hit_ratio), "value"),
-        "   disk ", (str(cache.disk_hits), "value"), ", live ", (str(cache.live_hits), "value"),
-        ", miss ", (str(cache.misses), "value"), ("   today", "dim"),
-    )  # fmt: skip
+        (" KV CACHE", "title"),
+        "   hit ",
+        (fmt_pct(today.hit_ratio), "value"),
+        "   disk ",
+        (str(cache.disk_hits), "value"),
+        ", live ",
+        (str(cache.live_hits), "value"),
+        ", miss ",
+        (str(cache.misses), "value"),
+        ("   today", "dim"),
+    )
 
 
 def kv_line(model: Model, today: Today) -> Row:
     """The same with what was saved, where there is one line only."""
     hit = model.log.disk_hits[-1] if model.log.disk_hits else None
     return row(
-        kv_title(today), "   saved ", (fmt_duration(today.cache.seconds_saved), "value"),
-        "   last load ", (fmt_ms(hit.load_ms if hit else None), "value"),
-    )  # fmt: skip
+        kv_title(today),
+        "   saved ",
+        (fmt_duration(today.cache.seconds_saved), "value"),
+        "   last load ",
+        (fmt_ms(hit.load_ms if hit else None), "value"),
+    )
 
 
 def kv_rows(model: Model, today: Today) -> tuple[Row, ...]:
@@ -67,16 +77,22 @@ def kv_rows(model: Model, today: Today) -> tuple[Row, ...]:
     return (
         kv_title(today),
         labelled(
-            "reused", (fmt_k(today.reused_tokens), "value"), " tok, prefilled ", (fmt_k(today.new_tokens), "value"),
-            "; disk saved ", (fmt_duration(today.cache.seconds_saved), "value"),
+            "reused",
+            (fmt_k(today.reused_tokens), "value"),
+            " tok, prefilled ",
+            (fmt_k(today.new_tokens), "value"),
+            "; disk saved ",
+            (fmt_duration(today.cache.seconds_saved), "value"),
         ),
         labelled(
-            "last load", (fmt_tokens(hit.tokens) if hit else "–", "value"), " tok in ",
+            "last load",
+            (fmt_tokens(hit.tokens) if hit else "–", "value"),
+            " tok in ",
             (fmt_ms(hit.load_ms if hit else None), "value"),
             f"   evicted {today.cache.evictions}, {today.missed} missed",
         ),
         labelled("disk", budget),
-    )  # fmt: skip
+    )
 
 
 def memory_rows(model: Model, width: int) -> tuple[Row, ...]:
@@ -117,9 +133,13 @@ def compact_rows(
         share = done / total if total else None
         eta = None if status.last_known else book.eta_s(request)
         first = row(
-            " ", (f"{fmt_k(done)} of {fmt_k(total)}", "now"), "  ", bar(share, 14, look.charset),
-            f" {fmt_pct(share)}  ETA ", (fmt_duration(eta), "now"),
-        )  # fmt: skip
+            " ",
+            (f"{fmt_k(done)} of {fmt_k(total)}", "now"),
+            "  ",
+            bar(share, 14, look.charset),
+            f" {fmt_pct(share)}  ETA ",
+            (fmt_duration(eta), "now"),
+        )
     else:
         of = f" of {fmt_tps(expected.tps)} at {fmt_k(request.context_tokens)}" if expected else ""
         style = "now" if request.is_open and not status.last_known else "value"
@@ -134,17 +154,26 @@ def compact_rows(
         )
     share = context_share(model) if not look.history else (used / limit if limit else None)
     window = row(
-        " ctx ", (fmt_tokens(used), "value"), " of ", fmt_tokens(limit), " ",
-        bar(share, max(width - 38, 4), look.charset), f" {fmt_pct(share)}",
-    )  # fmt: skip
+        " ctx ",
+        (fmt_tokens(used), "value"),
+        " of ",
+        fmt_tokens(limit),
+        " ",
+        bar(share, max(width - 38, 4), look.charset),
+        f" {fmt_pct(share)}",
+    )
     turn = row(
-        " ", class_words(request), f"  {fmt_tokens(request.new_tokens)} new + {fmt_k(request.cached_tokens)}"
+        " ",
+        class_words(request),
+        f"  {fmt_tokens(request.new_tokens)} new + {fmt_k(request.cached_tokens)}"
         f" cached  TTFT {fmt_duration(request.ttft_s)}",
-    )  # fmt: skip
+    )
     cache = row(
-        " KV hit ", (fmt_pct(today.hit_ratio), "value"), f"  disk {today.cache.disk_hits} live {today.cache.live_hits} miss {today.cache.misses}",
+        " KV hit ",
+        (fmt_pct(today.hit_ratio), "value"),
+        f"  disk {today.cache.disk_hits} live {today.cache.live_hits} miss {today.cache.misses}",
         f"  saved {fmt_duration(today.cache.seconds_saved)}",
-    )  # fmt: skip
+    )
     return (
         first,
         window,

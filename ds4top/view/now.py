@@ -201,17 +201,23 @@ def _decode_rows(model: Model, request: Request, status: Status, book: RateBook)
         )
     return [
         labelled(
-            "TTFT", (fmt_duration(request.ttft_s), "value"), "   generated ",
-            (fmt_tokens(request.generated_tokens), "value"), " tok",
+            "TTFT",
+            (fmt_duration(request.ttft_s), "value"),
+            "   generated ",
+            (fmt_tokens(request.generated_tokens), "value"),
+            " tok",
         ),
         labelled(
-            "decode", (rate, rate_style), f" tok/s {'now' if live else 'last'}   ",
-            (fmt_tps(request.decode_mean_tps), "value"), " mean   ",
+            "decode",
+            (rate, rate_style),
+            f" tok/s {'now' if live else 'last'}   ",
+            (fmt_tps(request.decode_mean_tps), "value"),
+            " mean   ",
             (when, "stale" if status.last_known else "dim"),
         ),
         labelled("expected", want),
         labelled("", verdict(ratio)),
-    ]  # fmt: skip
+    ]
 
 
 def _ended(request: Request) -> str:

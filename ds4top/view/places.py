@@ -34,9 +34,12 @@ def kv_view(model: Model, today: Today, width: int) -> tuple[Row, ...]:
     for miss in reversed(log.misses[-8:]):
         share = miss.common_tokens / miss.prompt_tokens if miss.prompt_tokens else None
         rows.append(
-            row(f"  differs after token {fmt_tokens(miss.common_tokens):>8} of {fmt_tokens(miss.prompt_tokens):>8}"
-                f" ({fmt_pct(share):>5})   {miss.reason}")
-        )  # fmt: skip
+            row(
+                f"  differs after token {fmt_tokens(miss.common_tokens, width=8)}"
+                f" of {fmt_tokens(miss.prompt_tokens, width=8)}"
+                f" ({fmt_pct(share):>5})   {miss.reason}"
+            )
+        )
     if not log.misses:
         rows.append(row(("  none", "dim")))
     rows += [
@@ -46,7 +49,8 @@ def kv_view(model: Model, today: Today, width: int) -> tuple[Row, ...]:
     for hit in reversed(log.disk_hits[-8:]):
         rows.append(
             row(
-                f"  {fmt_tokens(hit.tokens):>8}  {fmt_ms(hit.load_ms):>8}  {hit.key}{'  consumed' if hit.consumed else ''}"
+                f"  {fmt_tokens(hit.tokens, width=8)}  {fmt_ms(hit.load_ms, width=8)}  {hit.key}"
+                f"{'  consumed' if hit.consumed else ''}"
             )
         )
     if not log.disk_hits:
@@ -55,7 +59,8 @@ def kv_view(model: Model, today: Today, width: int) -> tuple[Row, ...]:
     for gone in reversed(log.evictions[-8:]):
         rows.append(
             row(
-                f"  {fmt_tokens(gone.tokens):>8}  {fmt_mib(gone.size_mib * _MIB):>6} MiB  hits {gone.hits}"
+                f"  {fmt_tokens(gone.tokens, width=8)}"
+                f"  {fmt_mib(gone.size_mib * _MIB, width=6)} MiB  hits {gone.hits}"
             )
         )
     if not log.evictions:
@@ -113,7 +118,8 @@ def launch_view(model: Model) -> tuple[Row, ...]:
             end = each.fatal.text
         rows.append(
             row(
-                f"  life {each.number:<4} requests {each.requests:<6} ready in {fmt_duration(each.load_s):<10} {end}"
+                f"  life {each.number:<4} requests {each.requests:<6}"
+                f" ready in {fmt_duration(each.load_s):<10} {end}"
             )
         )
     return tuple(rows)
@@ -179,9 +185,13 @@ def sources_view(model: Model, width: int) -> tuple[Row, ...]:
         )
     rows += [
         row(""),
-        row((" LOG", "title"), f"   {fmt_tokens(model.lines)} lines, {fmt_k(len(log.requests))} requests,"
-            f" {log.unrecognised_count} lines not recognised, {model.dropped} dropped at their origin"),
-    ]  # fmt: skip
+        row(
+            (" LOG", "title"),
+            f"   {fmt_tokens(model.lines)} lines, {fmt_k(len(log.requests))} requests,"
+            f" {log.unrecognised_count} lines not recognised,"
+            f" {model.dropped} dropped at their origin",
+        ),
+    ]
     rows += [row((f"  {name:<9}", "label"), text) for name, text in model.details.items()]
     for each in list(log.unrecognised)[-12:]:
         rows.append(row(("  torn " if each.torn else "  ? ", "warn"), (each.text[:200], "dim")))

@@ -77,19 +77,55 @@ COLUMNS: tuple[Column, ...] = (
     Column("TIME", 8, "<", _when, lambda r: _known(r.started_at)),
     Column("API", 10, "<", lambda r, tz: _text(r.api), lambda r: r.api, 3),
     Column(
-        "CACHED..PROMPT", 16, ">",
+        "CACHED..PROMPT",
+        16,
+        ">",
         lambda r, tz: _text(f"{fmt_tokens(r.cached_tokens)}..{fmt_tokens(r.prompt_tokens)}"),
-        lambda r: r.prompt_tokens, 1,
+        lambda r: r.prompt_tokens,
+        1,
     ),
-    Column("NEW", 7, ">", lambda r, tz: _text(fmt_tokens(r.new_tokens), "value"), lambda r: r.new_tokens),
+    Column(
+        "NEW",
+        7,
+        ">",
+        lambda r, tz: _text(fmt_tokens(r.new_tokens), "value"),
+        lambda r: r.new_tokens,
+    ),
     Column("WHY", 17, "<", lambda r, tz: why_of(r), lambda r: f"{heat_of(r)} {cold_cause(r)}"),
     Column("TTFT s", 6, ">", lambda r, tz: _text(_short(r.ttft_s)), lambda r: _known(r.ttft_s)),
-    Column("TOK/S", 6, ">", lambda r, tz: _text(fmt_tps(r.decode_mean_tps), "value"), lambda r: _known(r.decode_mean_tps)),
-    Column("GEN", 6, ">", lambda r, tz: _text(fmt_tokens(r.generated_tokens)), lambda r: r.generated_tokens, 2),
+    Column(
+        "TOK/S",
+        6,
+        ">",
+        lambda r, tz: _text(fmt_tps(r.decode_mean_tps), "value"),
+        lambda r: _known(r.decode_mean_tps),
+    ),
+    Column(
+        "GEN",
+        6,
+        ">",
+        lambda r, tz: _text(fmt_tokens(r.generated_tokens)),
+        lambda r: r.generated_tokens,
+        2,
+    ),
     Column("FINISH", 11, "<", _finish, lambda r: f"{r.end.value} {r.finish}", 2),
-    Column("TOOLS", 12, "<", lambda r, tz: _text(",".join(r.tool_names), "dim"), lambda r: r.tool_calls, 5),
-    Column("TOTAL", 9, ">", lambda r, tz: _text(fmt_seconds(r.duration_s)), lambda r: _known(r.duration_s), 1),
-)  # fmt: skip
+    Column(
+        "TOOLS",
+        12,
+        "<",
+        lambda r, tz: _text(",".join(r.tool_names), "dim"),
+        lambda r: r.tool_calls,
+        5,
+    ),
+    Column(
+        "TOTAL",
+        9,
+        ">",
+        lambda r, tz: _text(fmt_seconds(r.duration_s)),
+        lambda r: _known(r.duration_s),
+        1,
+    ),
+)
 
 
 def _short(value: float | None) -> str:
@@ -141,7 +177,7 @@ def select(
     found = [request for request in requests if matches(request, text, tz)]
     if column.head == "TIME":
         return found[::-1] if descending else found
-    return sorted(found, key=column.key, reverse=descending)  # type: ignore[arg-type, return-value]
+    return sorted(found, key=column.key, reverse=descending)
 
 
 def detail_rows(request: Request, look: Look, tz: tzinfo | None, width: int) -> tuple[Row, ...]:
@@ -151,11 +187,18 @@ def detail_rows(request: Request, look: Look, tz: tzinfo | None, width: int) -> 
         started = datetime.fromtimestamp(request.started_at, tz).strftime("%Y-%m-%d %H:%M:%S")
     miss = request.miss
     rows: list[Row] = [
-        row((f" turn {request.number}", "title"), f"   {request.api}   started {started}   life {request.life}"),
-        _pair("prompt", f"{fmt_tokens(request.prompt_tokens)} tokens: {fmt_tokens(request.cached_tokens)} cached"
-              f" ({fmt_pct(request.reuse_ratio)}), {fmt_tokens(request.new_tokens)} new"),
+        row(
+            (f" turn {request.number}", "title"),
+            f"   {request.api}   started {started}   life {request.life}",
+        ),
+        _pair(
+            "prompt",
+            f"{fmt_tokens(request.prompt_tokens)} tokens:"
+            f" {fmt_tokens(request.cached_tokens)} cached"
+            f" ({fmt_pct(request.reuse_ratio)}), {fmt_tokens(request.new_tokens)} new",
+        ),
         row((" class      ", "label"), why_of(request)),
-    ]  # fmt: skip
+    ]
     if request.hit is not None:
         rows.append(
             _pair(
@@ -168,22 +211,36 @@ def detail_rows(request: Request, look: Look, tz: tzinfo | None, width: int) -> 
     if miss is not None:
         share = miss.common_tokens / miss.prompt_tokens if miss.prompt_tokens else None
         rows.append(
-            _pair("miss", f"differs after token {fmt_tokens(miss.common_tokens)} of"
-                  f" {fmt_tokens(miss.prompt_tokens)} ({fmt_pct(share)}); {miss.reason}")
-        )  # fmt: skip
+            _pair(
+                "miss",
+                f"differs after token {fmt_tokens(miss.common_tokens)} of"
+                f" {fmt_tokens(miss.prompt_tokens)} ({fmt_pct(share)}); {miss.reason}",
+            )
+        )
     if request.jump_tokens:
         rows.append(
             _pair("jump", f"{fmt_tokens(request.jump_tokens)} tokens in one turn: a tool's output?")
         )
     rows += [
-        _pair("TTFT", f"{fmt_duration(request.ttft_s)} (prefill {fmt_duration(request.prompt_s)}, evict save"
-              f" {fmt_ms(request.evict_save_ms)}, load {fmt_ms(request.hit.load_ms if request.hit else None)};"
-              " without the queue)"),
-        _pair("generated", f"{fmt_tokens(request.generated_tokens)} tokens at"
-              f" {fmt_tps(request.decode_mean_tps, unit=True)} mean"),
-        _pair("end", f"{request.end.value}, finish {request.finish or '–'}, {fmt_duration(request.duration_s)}"
-              + (f": {request.error}" if request.error else "")),
-    ]  # fmt: skip
+        _pair(
+            "TTFT",
+            f"{fmt_duration(request.ttft_s)} (prefill {fmt_duration(request.prompt_s)}, evict save"
+            f" {fmt_ms(request.evict_save_ms)},"
+            f" load {fmt_ms(request.hit.load_ms if request.hit else None)};"
+            " without the queue)",
+        ),
+        _pair(
+            "generated",
+            f"{fmt_tokens(request.generated_tokens)} tokens at"
+            f" {fmt_tps(request.decode_mean_tps, unit=True)} mean",
+        ),
+        _pair(
+            "end",
+            f"{request.end.value}, finish {request.finish or '–'},"
+            f" {fmt_duration(request.duration_s)}"
+            + (f": {request.error}" if request.error else ""),
+        ),
+    ]
     if request.tool_calls:
         rows.append(_pair("tools", f"{request.tool_calls}: {', '.join(request.tool_names)}"))
     if request.marks:
@@ -191,7 +248,8 @@ def detail_rows(request: Request, look: Look, tz: tzinfo | None, width: int) -> 
         for seconds, what, position, rate in request.marks:
             rows.append(
                 row(
-                    f" {seconds:>9.1f}  {what:<12} {fmt_tokens(position):>10}  {fmt_tps(rate or None):>8}"
+                    f" {seconds:>9.1f}  {what:<12} {fmt_tokens(position, width=10)}"
+                    f"  {fmt_tps(rate or None, width=8)}"
                 )
             )
     return tuple(rows)

@@ -6,8 +6,11 @@ the screen is painted, and a mark follows the frame on the same terminal: state 
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import sys
+from pathlib import Path
 
 from ds4top.session import replay
 from ds4top.ui.app import Ds4top
@@ -19,6 +22,9 @@ STEP_S = 1.0
 class Stepped(Ds4top):
     """Painted on demand."""
 
+    # A relative path would be looked for beside this file.
+    CSS_PATH = Path(inspect.getfile(Ds4top)).with_name("ds4top.tcss")
+
     def __init__(self, path: str, orders: int) -> None:
         session = replay(path, fixed=True)
         session.source.open()
@@ -28,8 +34,6 @@ class Stepped(Ds4top):
 
     async def on_ready(self) -> None:
         """The screen is on: take orders."""
-        import asyncio
-
         self._play()
         asyncio.get_running_loop().add_reader(self._orders, self._order)
 

@@ -217,7 +217,9 @@ class Terminal:
         while not condition():
             left = end - time.monotonic()
             assert left > 0, f"never: {what}\n{self.text}"
-            self.read(min(left, 0.05))
+            over = self.process.poll() is not None
+            if not self.read(min(left, 0.05)):
+                assert not over, f"it ended before: {what}\n{self.text}"
 
     def wait_for(self, pattern: str, timeout_s: float = DEADLINE_S) -> re.Match[str]:
         """Wait until a regular expression is found on the screen."""

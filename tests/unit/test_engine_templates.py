@@ -216,5 +216,3 @@ def test_an_engine_note(
 def test_out_of_memory_has_no_stamp(origin: str) -> None:
     events, _ = read(f"{origin}: out of memory\n".encode())
     assert events == [ev.StartFatal(None, "out_of_memory", "", "out of memory", 1)]
-
-

@@ -192,6 +192,7 @@ FATAL = [
     ("failed to create cuda session 2/4", "session_failed", "cuda", 1),
 ]  # fmt: skip
 
+
 @pytest.mark.parametrize(("body", "name", "level", "text", "fields"), NOTES)
 def test_a_known_line_without_a_rule_is_a_note(
     body: str, name: str, level: str, text: str, fields: dict[str, object]
@@ -204,5 +205,3 @@ def test_a_known_line_without_a_rule_is_a_note(
 def test_a_start_that_fails(body: str, reason: str, detail: str, code: int) -> None:
     events, _ = read(f"{T}{body}\n".encode())
     assert events == [ev.StartFatal(AT, reason, detail, body, code)]
-
-

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from ds4top.core import events as ev
 from ds4top.core.logread import LogReader
 from ds4top.core.reduce import Reducer
 from ds4top.core.stamps import StampClock

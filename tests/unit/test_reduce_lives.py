@@ -11,7 +11,7 @@ from ds4top.core import events as ev
 from ds4top.core.logread import LogReader
 from ds4top.core.reduce import Reducer
 from ds4top.core.stamps import StampClock
-from ds4top.core.state import End, LogState, Phase, Request
+from ds4top.core.state import End, LogState
 
 DATA = Path(__file__).parents[1] / "data" / "ds4"
 LATEST = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
@@ -28,10 +28,7 @@ ENGINE = "ds4: cuda backend initialized for graph diagnostics"
 START = "chat ctx=0..9:9 TOOLS prompt start"
 DONE = "chat ctx=0..9:9 TOOLS prompt done 1.000s"
 FINISH = "chat ctx=0..9:9 gen=20 TOOLS finish=stop 3.000s"
-ERROR = 'chat ctx=0..9:9 gen=5 finish=error error="{}" 3.000s'
-MISS = "live kv cache miss live=29 prompt=12 common=3 reason=token-mismatch"
 STORED = "kv cache stored tokens={} trimmed=0 reason={} key=token-text size=1.00 MiB save=50.0 ms"
-HIT = "kv cache hit text tokens={} text=9 quant=2 key=token-text load=20.0 ms file=/c/a.kv"
 
 
 def run(*lines: str, limit: int | None = None) -> LogState:
@@ -47,6 +44,10 @@ def run(*lines: str, limit: int | None = None) -> LogState:
     Reducer(state).apply([*reader.feed(text.encode()), *reader.close()])
     assert reader.unrecognised == 0
     return state
+
+
+def ends(state: LogState) -> list[End]:
+    return [request.end for request in state.requests]
 
 
 def test_a_start_in_full_is_one_life() -> None:

@@ -254,6 +254,7 @@ KV = [
     ),
 ]  # fmt: skip
 
+
 @pytest.mark.parametrize(("body", "event"), [*REQUEST, *SERVER, *KV])
 def test_a_stamped_line_becomes_its_event(body: str, event: ev.Event) -> None:
     events, reader = read(f"{T}{body}\n".encode())

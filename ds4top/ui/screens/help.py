@@ -10,6 +10,18 @@ from ds4top.ui.widgets.lines import TableView
 from ds4top.view.look import Look
 from ds4top.view.text import Row, row
 
+WORDS: tuple[tuple[str, str], ...] = (
+    ("hot", "at least half of the prompt came from memory or disk"),
+    ("cold", "less than half; why is beside it"),
+    ("short", "a prompt below 2,048 tokens"),
+    ("TTFT", "prefill, evict save and disk load by the log; without the wait in the queue"),
+    ("expected", "by this server's own samples, else the curve of its build; it says which"),
+    ("last known", "an open request in a log that no longer grows"),
+    ("aborted", "the client went away; interrupted: the server did"),
+    ("K", "1,000 tokens in text; the ticks of the context axis are powers of two"),
+)
+"""Words of the screen that need a word themselves."""
+
 
 def help_rows(keys: Sequence[tuple[str, str, str]]) -> list[Row]:
     """Every action with its keys, by group."""
@@ -24,11 +36,8 @@ def help_rows(keys: Sequence[tuple[str, str, str]]) -> list[Row]:
     rows += [
         row(""),
         row((" Words", "header")),
-        row("  hot: at least half of the prompt came from memory or disk; cold: less; short: below 2,048 tokens"),
-        row("  TTFT: prefill, evict save and disk load as the log tells; the wait in the queue is not in it"),
-        row("  expected: this server's own samples, else the published curve of its build; what is shown says which"),
-        row("  last known: an open request in a log that no longer grows"),
-    ]  # fmt: skip
+        *(row(f"  {word:<12}", style="key") + row(meaning) for word, meaning in WORDS),
+    ]
     return rows
 
 

@@ -1,0 +1,295 @@
+"""Every key on every view answers, on a real terminal; the same for a few inside tmux."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from terminal import DEADLINE_S, SIM_SHORT, Terminal, ds4top, environment
+
+from ds4top.ui.commands import COMMANDS
+
+VIEWS = ("live", "requests", "kv", "memory", "launch", "log", "day", "sources")
+AT_THE_END = ds4top("--replay", SIM_SHORT, "--speed", "1000")
+
+BODY = "the rows between the first and the last two change"
+LAYER = "something opens over the view"
+BACK = "what was open is gone, the view is as before"
+
+
+class Step(NamedTuple):
+    """A key and its effect: ``BODY``, ``LAYER``, ``BACK`` or what the message line then says."""
+
+    command: str
+    key: str
+    effect: str
+
+
+def script(view: str) -> list[Step]:
+    """All keys but those that change the view or quit; each finds something to act on."""
+    is_table = view in ("live", "requests")
+    details = (
+        [Step("row.details", "enter", LAYER), Step("app.cancel", "escape", BACK)]
+        if is_table
+        else [Step("row.details", "enter", "nothing to open")]
+    )
+    return [
+        Step("move.first", "g", BODY),
+        Step("row.copy", "y", "copied: "),
+        Step("move.down", "j", BODY),
+        Step("move.down", "down", BODY),
+        Step("move.up", "k", BODY),
+        Step("move.up", "up", BODY),
+        Step("move.page_down", "pagedown", BODY),
+        Step("move.page_up", "pageup", BODY),
+        Step("move.last", "G", BODY),
+        Step("move.first", "home", BODY),
+        Step("move.last", "end", BODY),
+        *details,
+        Step("app.cancel", "escape", BODY),
+        Step("row.copy", "y", "no row to copy"),
+        Step("sort.next", "s", "sorted by" if is_table else "nothing to sort"),
+        Step("follow.toggle", "f", "following"),
+        Step("follow.toggle", "f", "following"),
+        Step("filter.next", "n", "no filter"),
+        Step("filter.previous", "N", "no filter"),
+        Step("filter.edit", "slash", BODY),
+        Step("", "e", BODY),
+        Step("", "enter", r"filter\s+e\b"),
+        Step("move.first", "g", BODY),
+        Step("filter.next", "n", BODY),
+        Step("filter.previous", "N", BODY),
+        Step("app.cancel", "escape", BODY),
+        Step("chart.window", "w", r"window \d"),
+        Step("chart.axis", "u", "context axis"),
+        Step("chart.unit", "x", "ms per token"),
+        Step("chart.unit", "x", "tok/s"),
+        Step("paint.faster", "plus", r"every 0\.5 s"),
+        Step("paint.slower", "minus", "every 1 s"),
+        Step("look.theme", "t", r"theme \w"),
+        *[
+            Step(command, key, effect)
+            for command, keys in (("app.help", ("question_mark", "f1")),
+                                  ("app.palette", ("colon", "ctrl+p")))
+            for key in keys
+            for command, key, effect in ((command, key, LAYER), ("app.cancel", "escape", BACK))
+        ],
+        Step("time.freeze", "space", "paused"),
+        Step("time.back", "left_square_bracket", "-30 s"),
+        Step("time.forward", "right_square_bracket", r"\+30 s"),
+        Step("time.freeze", "space", "playing"),
+    ]  # fmt: skip
+
+
+@contextmanager
+def at_the_end(view: str = "live") -> Iterator[Terminal]:
+    """A replay that has ended, so that only keys change the screen, on a view."""
+    with Terminal(AT_THE_END) as terminal:
+        terminal.wait_for("replay ended")
+        terminal.wait_for(r"18:27:57|last life|turn 29")
+        if view != "live":
+            show(terminal, str(VIEWS.index(view) + 1))
+        terminal.settle(0.15)
+        yield terminal
+
+
+def show(terminal: Terminal, key: str) -> None:
+    """Press a key that shows another view."""
+    before = terminal.cells()[1:-2]
+    terminal.press(key)
+    terminal.wait_until(lambda: terminal.cells()[1:-2] != before, f"another view by {key}")
+
+
+def press(terminal: Terminal, step: Step, under: list[tuple[object, ...]]) -> None:
+    """Press a key and wait for its effect. ``under``: views that have something over them."""
+    before = terminal.cells()[1:-2]
+    what = f"{step.effect!r} by {step.key}"
+    terminal.press(step.key)
+    if step.effect in (BODY, LAYER):
+        terminal.wait_until(lambda: terminal.cells()[1:-2] != before, what)
+        if step.effect == LAYER:
+            under.append(before)
+    elif step.effect == BACK:
+        view = under.pop()
+        terminal.wait_until(lambda: terminal.cells()[1:-2] == view, what)
+    else:
+        terminal.wait_until(lambda: re.search(step.effect, terminal.lines[-2]), what)
+    terminal.settle(0.02)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_key(view: str) -> None:
+    with at_the_end(view) as terminal:
+        under: list[tuple[object, ...]] = []
+        for step in script(view):
+            press(terminal, step, under)
+        assert under == []
+        assert terminal.process.poll() is None
+        terminal.press("q")
+        assert terminal.wait_exit() == 0
+        assert terminal.left() == []
+
+
+def test_no_key_is_forgotten() -> None:
+    pressed = {(step.command, step.key) for view in VIEWS for step in script(view)}
+    elsewhere = ("view.", "app.quit")
+    for command in COMMANDS:
+        if not command.id.startswith(elsewhere):
+            assert {(command.id, key) for key in command.keys.split(",")} <= pressed
+
+
+def shown(terminal: Terminal) -> str:
+    """The view whose name is marked in the last row."""
+    row = terminal.screen.buffer[terminal.screen.lines - 1]
+    text = terminal.lines[-1]
+    places = {name: match.start(1) for name in VIEWS if (match := re.search(rf"\d ({name})", text))}
+    looks = {name: (row[x].fg, row[x].bold, row[x].bg, row[x].reverse) for name, x in places.items()}
+    odd = [name for name, look in looks.items() if list(looks.values()).count(look) == 1]
+    return odd[0] if len(odd) == 1 else ""
+
+
+def test_views_by_number_and_in_turn() -> None:
+    with at_the_end() as terminal:
+        for number in (2, 3, 4, 5, 6, 7, 8, 1):
+            show(terminal, str(number))
+            name = VIEWS[number - 1]
+            terminal.wait_until(lambda name=name: shown(terminal) == name, name)  # type: ignore[misc]
+        for index in (1, 2, 3, 4, 5, 6, 7, 0):
+            show(terminal, "tab")
+            name = VIEWS[index]
+            terminal.wait_until(lambda name=name: shown(terminal) == name, name)  # type: ignore[misc]
+        for index in (7, 6, 5, 4, 3, 2, 1, 0):
+            show(terminal, "shift+tab")
+            name = VIEWS[index]
+            terminal.wait_until(lambda name=name: shown(terminal) == name, name)  # type: ignore[misc]
+
+
+def test_escape_never_quits() -> None:
+    with at_the_end() as terminal:
+        for view in range(8):
+            show(terminal, str((view + 1) % 8 + 1))
+            for _ in range(3):
+                terminal.press("escape")
+                terminal.settle(0.15)
+        assert terminal.process.poll() is None
+        before = terminal.cells()
+        terminal.press("2")
+        terminal.wait_change(before, "2")
+
+
+def test_a_filter_takes_every_character() -> None:
+    with at_the_end("requests") as terminal:
+        terminal.press("slash")
+        terminal.settle(0.15)
+        for character in "q1?:t G":
+            before = terminal.cells()
+            terminal.press("space" if character == " " else character)
+            terminal.wait_change(before, character)
+        terminal.wait_for(re.escape("q1?:t G"))
+        assert terminal.process.poll() is None
+        terminal.press("ctrl+c")
+        assert terminal.wait_exit() == 0
+
+
+def test_the_palette_takes_every_character() -> None:
+    with at_the_end() as terminal:
+        before = terminal.cells()
+        terminal.press("colon")
+        terminal.wait_change(before, ":")
+        terminal.settle(0.15)
+        terminal.type("quit")
+        terminal.wait_for("Quit; the server is left alone")
+        assert terminal.process.poll() is None
+        terminal.press("ctrl+c")
+        assert terminal.wait_exit() == 0
+
+
+@pytest.mark.parametrize("over", ["question_mark", "colon", "enter", "slash"])
+def test_ctrl_c_quits_from_everywhere(over: str) -> None:
+    with at_the_end() as terminal:
+        before = terminal.cells()
+        terminal.press(over)
+        terminal.wait_change(before, over)
+        terminal.settle(0.1)
+        terminal.press("ctrl+c")
+        assert terminal.wait_exit() == 0
+        assert terminal.left() == []
+
+
+class Tmux:
+    """A tmux server of its own with one pane of 120×30."""
+
+    def __init__(self, folder: Path, term: str, argv: list[str]) -> None:
+        self._base = ["tmux", "-L", "ds4top-test", "-f", "/dev/null"]
+        self._env = environment(TMUX_TMPDIR=str(folder), TERM="xterm-256color")
+        after = "; echo status=$?; exec cat"
+        self.run(
+            "set-option", "-g", "default-terminal", term, ";",
+            "new-session", "-d", "-x", "120", "-y", "30", shlex.join(argv) + after,
+            start=True,
+        )  # fmt: skip
+
+    def run(self, *words: str, start: bool = False) -> str:
+        """A tmux command; gives what it prints."""
+        first = ["start-server", ";"] if start else []
+        done = subprocess.run(
+            [*self._base, *first, *words],
+            env=self._env, capture_output=True, text=True, timeout=20, check=True,
+        )  # fmt: skip
+        return done.stdout
+
+    def screen(self) -> str:
+        """The pane as text."""
+        return self.run("capture-pane", "-p")
+
+    def flags(self) -> str:
+        """Alternate screen, mouse, cursor, application keypad and cursor keys of the pane."""
+        names = ("alternate_on", "mouse_any_flag", "cursor_flag", "keypad_cursor_flag")
+        return self.run("display-message", "-p", " ".join(f"#{{{name}}}" for name in names)).strip()
+
+    def wait_for(self, pattern: str) -> str:
+        """Until the pane shows it; gives the screen."""
+        end = time.monotonic() + DEADLINE_S
+        while not re.search(pattern, screen := self.screen()):
+            assert time.monotonic() < end, f"never: {pattern}\n{screen}"
+        return screen
+
+
+@pytest.fixture(params=["tmux-256color", "screen"])
+def tmux(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tmux]:
+    """A dashboard over a replay that has ended, inside tmux."""
+    assert shutil.which("tmux"), "tmux is needed for this test"
+    server = Tmux(tmp_path, request.param, AT_THE_END)
+    yield server
+    server.run("kill-server")
+
+
+def test_inside_tmux(tmux: Tmux) -> None:
+    tmux.wait_for("replay ended")
+    for key, pattern in (
+        ("2", r"CACHED\.\.PROMPT"),
+        ("s", "sorted by"),
+        ("6", "ds4-server|prompt start"),
+        ("8", "SOURCES"),
+        ("BTab", "requests:"),
+        ("Tab", "SOURCES"),
+        ("?", "Next theme"),
+        ("Escape", "SOURCES"),
+        ("1", "LAST TURN|decode"),
+        ("x", "ms per token"),
+        ("Space", "paused"),
+    ):
+        tmux.run("send-keys", key)
+        tmux.wait_for(pattern)
+    assert tmux.flags().startswith("1 1")
+    tmux.run("send-keys", "q")
+    tmux.wait_for("status=0")
+    assert tmux.flags() == "0 0 1 0"
