@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 from ds4top.core.classify import cold_cause, heat_of
 from ds4top.core.derive import ServerState, Status
 from ds4top.core.events import STAGES
@@ -59,14 +61,14 @@ def class_words(request: Request) -> Row:
     """Hot, cold or short, how much of the prompt was reused, and why a cold one was cold."""
     name = heat_of(request)
     share = request.reuse_ratio
-    text = f"{name} {fmt_pct(share)}" if name != "short" else name
+    text = f"{name} {fmt_pct(share)}" if name != "short" and share else str(name)
     cause = cold_cause(request)
     return row((text, name), f", {_CAUSES[cause]}" if cause else "")
 
 
 _CAUSES = {
     "evicted": "its checkpoint was evicted",
-    "first_after_start": "first after the start",
+    "first_after_start": "first after a start",
     "partial": "only a part was cached",
     "new_prefix": "new prefix",
     "shortened": "the prompt got shorter",
@@ -82,7 +84,7 @@ def now_rows(
     if status.state in (ServerState.LOADING, ServerState.FAILED):
         return _start_rows(model, status, width, look)
     if request is None:
-        return _empty_rows(model, status, look)
+        return _empty_rows(model, status, width)
     rows = [
         _title_row(model, request, status, look, width),
         *_context_rows(model, request, width, look),
@@ -91,12 +93,24 @@ def now_rows(
         rows += _prefill_rows(request, status, book, width, look)
     else:
         rows += _decode_rows(model, request, status, book)
+        if status.state is ServerState.IDLE and not look.history:
+            rows.append(_next_turn(request, book))
     return tuple(rows)
+
+
+def _next_turn(request: Request, book: RateBook) -> Row:
+    """What the next turn of this conversation finds, and what a cold one would cost."""
+    held = request.context_tokens
+    cold = None if book.prefill is None else book.prefill.integrate(0, held)
+    price = f"; cold it would take {fmt_duration(cold)}" if cold is not None else ""
+    return labelled("next turn", f"{fmt_k(held)} in memory: hot{price}")
 
 
 def _title_row(model: Model, request: Request, status: Status, look: Look, width: int) -> Row:
     if look.history:
         word = "HISTORY"
+    elif request.is_open and status.last_known:
+        word = f"LAST KNOWN: {request.phase.value.upper()}"
     elif request.is_open:
         word = status.state.value.upper() if status.state is not ServerState.LOOKUP else "LOOKUP"
     else:
@@ -238,7 +252,8 @@ def verdict(ratio: float | None) -> Row:
 def _start_rows(model: Model, status: Status, width: int, look: Look) -> tuple[Row, ...]:
     life = model.log.life
     assert life is not None
-    rows = [row((f" {status.state.value.upper()}", "title"), (f"   {status.why}", "crit"))]
+    rows = [row((f" {status.state.value.upper()}", "title"))]
+    rows += [labelled("", (line, "crit")) for line in wrap(status.why, max(width - _LABEL - 1, 20))]
     if life.device:
         rows.append(labelled("device", f"{life.device}  {life.sm or ''}"))
     for stage in life.stages[-5:]:
@@ -250,18 +265,26 @@ def _start_rows(model: Model, status: Status, width: int, look: Look) -> tuple[R
         if stage.done_gib is not None and stage.total_gib:
             cells = max(width - _LABEL - 8, 4)
             rows.append(labelled("", bar(stage.done_gib / stage.total_gib, cells, look.charset)))
-    if status.state is ServerState.LOADING and life.stage_heard_at is not None:
-        rows.append(labelled("quiet for", fmt_age(model.now - life.stage_heard_at)))
+    if status.state is ServerState.LOADING:
+        if life.engine_at is not None:
+            rows.append(labelled("so far", fmt_age(max(0.0, model.now - life.engine_at))))
+        if life.stage_heard_at is not None:
+            rows.append(labelled("quiet for", fmt_age(max(0.0, model.now - life.stage_heard_at))))
+        rows.append(labelled("usually", (_USUAL_LOADS, "dim")))
     return tuple(rows[:9])
 
 
-def _empty_rows(model: Model, status: Status, look: Look) -> tuple[Row, ...]:
+_USUAL_LOADS = "57 s copied (--no-mmap), 7 m mapped, on a Spark"
+"""Start-up of 80 GiB of weights on one DGX Spark, measured by its owner."""
+
+
+def _empty_rows(model: Model, status: Status, width: int) -> tuple[Row, ...]:
     life = model.log.life
     main = model.health[0] if model.health else None
     if main is not None and main.state != "ok":
         return (
             row((" NO LOG", "title"), (f"   {main.state}", "crit")),
-            labelled("", main.detail),
+            *(labelled("", line) for line in wrap(main.detail, max(width - _LABEL - 1, 20))[:3]),
             labelled(""),
             labelled("mend", ("ds4-server ... 2>> server.log", "key"), "   keeps a log"),
             labelled("", ("ds4top --log server.log", "key"), "          reads it"),
