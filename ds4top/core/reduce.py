@@ -382,6 +382,7 @@ class Reducer(LifeReducer):
             state.requests_dropped += len(state.requests) - limit
             del state.requests[:-limit]
         if len(state.lives) > 2_000:
+            state.lives_dropped += len(state.lives) - 1_000
             del state.lives[:-1_000]
 
 

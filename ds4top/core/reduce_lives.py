@@ -46,7 +46,11 @@ class LifeReducer:
                 state.lives[-1].open_at_end = True
         if start_seen:
             self._clear_lookup()
-        life = Life(len(state.lives) + 1, at if at is not None else state.last_at, start_seen)
+        life = Life(
+            state.lives_dropped + len(state.lives) + 1,
+            at if at is not None else state.last_at,
+            start_seen,
+        )
         life.stage_heard_at = self._heard
         state.lives.append(life)
         return life

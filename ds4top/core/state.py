@@ -186,6 +186,7 @@ class LogState:
     limit: int | None = None
     version: int = 0
     lives: list[Life] = field(default_factory=list)
+    lives_dropped: int = 0
     refused_starts: list[float | None] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     requests_dropped: int = 0

@@ -28,18 +28,18 @@ COMMANDS: tuple[Command, ...] = (
     Command("view.sources", "8", "view('sources')", "Sources", "views"),
     Command("view.next", "tab", "cycle(1)", "Next view", "views"),
     Command("view.previous", "shift+tab", "cycle(-1)", "Previous view", "views"),
-    Command("move.down", "j,down", "move(1)", "Down", "move"),
-    Command("move.up", "k,up", "move(-1)", "Up", "move"),
-    Command("move.page_down", "pagedown", "page(1)", "Page down", "move"),
-    Command("move.page_up", "pageup", "page(-1)", "Page up", "move"),
-    Command("move.first", "g,home", "home", "First row", "move"),
-    Command("move.last", "G,end", "end", "Last row", "move"),
-    Command("row.details", "enter", "details", "Details of the row", "move"),
-    Command("filter.edit", "slash", "filter", "Filter or search", "find"),
-    Command("filter.next", "n", "match(1)", "Next match", "find"),
-    Command("filter.previous", "N", "match(-1)", "Previous match", "find"),
-    Command("sort.next", "s", "sort", "Sort column", "find"),
-    Command("follow.toggle", "f", "follow", "Follow the newest", "find"),
+    Command("move.down", "j,down", "screen.move(1)", "Down", "move"),
+    Command("move.up", "k,up", "screen.move(-1)", "Up", "move"),
+    Command("move.page_down", "pagedown", "screen.page(1)", "Page down", "move"),
+    Command("move.page_up", "pageup", "screen.page(-1)", "Page up", "move"),
+    Command("move.first", "g,home", "screen.home", "First row", "move"),
+    Command("move.last", "G,end", "screen.end", "Last row", "move"),
+    Command("row.details", "enter", "screen.details", "Details of the row", "move"),
+    Command("filter.edit", "slash", "screen.filter", "Filter or search", "find"),
+    Command("filter.next", "n", "screen.match(1)", "Next match", "find"),
+    Command("filter.previous", "N", "screen.match(-1)", "Previous match", "find"),
+    Command("sort.next", "s", "screen.sort", "Sort column", "find"),
+    Command("follow.toggle", "f", "screen.follow", "Follow the newest", "find"),
     Command("time.freeze", "space", "freeze", "Freeze the view (a replay: pause)", "time"),
     Command("time.back", "left_square_bracket", "history(-1)", "Step back in history", "time"),
     Command(
@@ -51,7 +51,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("chart.axis", "u", "axis", "Context axis: log or linear", "look"),
     Command("chart.unit", "x", "unit", "tok/s or ms per token", "look"),
     Command("look.theme", "t", "next_theme", "Next theme", "look"),
-    Command("row.copy", "y", "copy", "Copy the row", "look"),
+    Command("row.copy", "y", "screen.copy", "Copy the row", "look"),
     Command("app.help", "question_mark,f1", "help", "Help", "app"),
     Command("app.palette", "colon,ctrl+p", "command_palette", "Every action by name", "app"),
     Command("app.cancel", "escape", "cancel", "Close, clear, cancel", "app"),
@@ -92,15 +92,24 @@ KEY_NAMES: dict[str, str] = {
 }
 
 
-def bindings() -> list[Binding]:
-    """The bindings of the app."""
+def bindings(*groups: str) -> list[Binding]:
+    """The bindings of these groups, of all by default, for the app or a screen over a view.
+
+    Only keys that are no text come before a field that is typed in.
+    """
     return [
-        Binding(c.keys, c.action, c.words, show=False, id=c.id, priority=c.id in _FIRST)
+        Binding(key, _full(c.action), c.words, show=False, id=c.id, priority=key in _FIRST)
         for c in COMMANDS
+        if not groups or c.group in groups
+        for key in c.keys.split(",")
     ]
 
 
-_FIRST = frozenset({"view.next", "view.previous", "app.quit"})
+def _full(action: str) -> str:
+    return action if action.startswith("screen.") else f"app.{action}"
+
+
+_FIRST = frozenset({"tab", "shift+tab", "ctrl+c"})
 
 
 def key_label(keys: str) -> str:

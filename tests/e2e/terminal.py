@@ -27,7 +27,7 @@ import pyte
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests" / "data"
 SIM_SHORT = DATA / "ds4" / "sim-short" / "server.log"
-DEADLINE_S = 20.0
+DEADLINE_S = 8.0
 
 KEYS: Mapping[str, str] = {
     "tab": "\t",
@@ -174,9 +174,7 @@ class Terminal:
     def cells(self) -> tuple[object, ...]:
         """Every cell with its colours: two of these differ where anything visible does."""
         buffer, columns = self.screen.buffer, range(self.screen.columns)
-        return tuple(
-            tuple(buffer[y][x] for x in columns) for y in range(self.screen.lines)
-        )
+        return tuple(tuple(buffer[y][x] for x in columns) for y in range(self.screen.lines))
 
     def read(self, timeout_s: float) -> bool:
         """Take what comes within the time; whether anything came."""
@@ -220,6 +218,15 @@ class Terminal:
             over = self.process.poll() is not None
             if not self.read(min(left, 0.05)):
                 assert not over, f"it ended before: {what}\n{self.text}"
+
+    def wait_outside(
+        self, condition: Callable[[], object], what: str, timeout_s: float = DEADLINE_S
+    ) -> None:
+        """Wait for something that others do; the program may have ended."""
+        end = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < end, f"never: {what}"
+            select.select([], [], [], 0.02)
 
     def wait_for(self, pattern: str, timeout_s: float = DEADLINE_S) -> re.Match[str]:
         """Wait until a regular expression is found on the screen."""

@@ -173,9 +173,7 @@ def test_a_torn_line(log: Log) -> None:
 
 
 def test_an_old_log_with_an_open_request(log: Log) -> None:
-    log.add_bytes(
-        stamped(*LISTENING, *PREFILL, *PROMPT_DONE, *DECODE, stamp="0302 14:05:07")
-    )
+    log.add_bytes(stamped(*LISTENING, *PREFILL, *PROMPT_DONE, *DECODE, stamp="0302 14:05:07"))
     old = datetime(2026, 3, 2, 14, 5, 9).timestamp()
     os.utime(log.path, (old, old))
     with following(log.path) as terminal:

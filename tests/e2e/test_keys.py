@@ -33,13 +33,18 @@ class Step(NamedTuple):
     effect: str
 
 
+def opened(command: str, key: str) -> tuple[Step, Step]:
+    """Open something and close it again."""
+    return Step(command, key, LAYER), Step("app.cancel", "escape", BACK)
+
+
 def script(view: str) -> list[Step]:
     """All keys but those that change the view or quit; each finds something to act on."""
     is_table = view in ("live", "requests")
     details = (
-        [Step("row.details", "enter", LAYER), Step("app.cancel", "escape", BACK)]
+        opened("row.details", "enter")
         if is_table
-        else [Step("row.details", "enter", "nothing to open")]
+        else (Step("row.details", "enter", "nothing to open"),)
     )
     return [
         Step("move.first", "g", BODY),
@@ -67,7 +72,7 @@ def script(view: str) -> list[Step]:
         Step("move.first", "g", BODY),
         Step("filter.next", "n", BODY),
         Step("filter.previous", "N", BODY),
-        Step("app.cancel", "escape", BODY),
+        Step("app.cancel", "escape", r"^(?!.*filter\s+e\b)"),
         Step("chart.window", "w", r"window \d"),
         Step("chart.axis", "u", "context axis"),
         Step("chart.unit", "x", "ms per token"),
@@ -75,13 +80,10 @@ def script(view: str) -> list[Step]:
         Step("paint.faster", "plus", r"every 0\.5 s"),
         Step("paint.slower", "minus", "every 1 s"),
         Step("look.theme", "t", r"theme \w"),
-        *[
-            Step(command, key, effect)
-            for command, keys in (("app.help", ("question_mark", "f1")),
-                                  ("app.palette", ("colon", "ctrl+p")))
-            for key in keys
-            for command, key, effect in ((command, key, LAYER), ("app.cancel", "escape", BACK))
-        ],
+        *opened("app.help", "question_mark"),
+        *opened("app.help", "f1"),
+        *opened("app.palette", "colon"),
+        *opened("app.palette", "ctrl+p"),
         Step("time.freeze", "space", "paused"),
         Step("time.back", "left_square_bracket", "-30 s"),
         Step("time.forward", "right_square_bracket", r"\+30 s"),
@@ -151,7 +153,7 @@ def shown(terminal: Terminal) -> str:
     row = terminal.screen.buffer[terminal.screen.lines - 1]
     text = terminal.lines[-1]
     places = {name: match.start(1) for name in VIEWS if (match := re.search(rf"\d ({name})", text))}
-    looks = {name: (row[x].fg, row[x].bold, row[x].bg, row[x].reverse) for name, x in places.items()}
+    looks = {name: row[x]._replace(data="") for name, x in places.items()}
     odd = [name for name, look in looks.items() if list(looks.values()).count(look) == 1]
     return odd[0] if len(odd) == 1 else ""
 
@@ -281,7 +283,7 @@ def test_inside_tmux(tmux: Tmux) -> None:
         ("8", "SOURCES"),
         ("BTab", "requests:"),
         ("Tab", "SOURCES"),
-        ("?", "Next theme"),
+        ("?", "KEYS"),
         ("Escape", "SOURCES"),
         ("1", "LAST TURN|decode"),
         ("x", "ms per token"),

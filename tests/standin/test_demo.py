@@ -179,7 +179,9 @@ def test_a_server_that_others_started_ends_with_the_demo() -> None:
         os.kill(pid, signal.SIGTERM)
         eventually(lambda: demo.server_pid() is None, "the first server's end")
         stranger = subprocess.Popen(
-            demo.server_argv, stderr=subprocess.DEVNULL, start_new_session=True,
+            demo.server_argv,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
             env={**python_environment(), "DS4_LOCK_FILE": str(demo.lock_path)},
         )
         assert demo.wait_ready()
@@ -200,7 +202,8 @@ def test_a_killed_parent_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     parent = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), str(folder)],
-        stdout=subprocess.PIPE, env=python_environment(),
+        stdout=subprocess.PIPE,
+        env=python_environment(),
     )
     assert parent.stdout is not None
     with parent.stdout:

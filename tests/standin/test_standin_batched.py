@@ -21,8 +21,9 @@ def test_two_requests_are_open_and_a_third_waits(start: Start) -> None:
         while sock.recv(65536):
             pass
         sock.close()
-    events = re.findall(r"completion ctx=0\.\.(\d+):\d+ (?:gen=\d+ )?.*?(prompt start|finish=)",
-                        server.log)
+    events = re.findall(
+        r"completion ctx=0\.\.(\d+):\d+ (?:gen=\d+ )?.*?(prompt start|finish=)", server.log
+    )
     first_three = [kind for _, kind in events[:3]]
     assert first_three == ["prompt start", "prompt start", "finish="]
     assert sorted(kind for _, kind in events) == ["finish="] * 3 + ["prompt start"] * 3
@@ -50,8 +51,10 @@ def test_a_request_goes_to_the_slot_that_shares_its_beginning(start: Start) -> N
     server = start("--batched-session", 2, profile="stock-2026-08").ready()
     chats = []
     for name in ("first", "second"):
-        messages = [{"role": "system", "content": name + words(600)},
-                    {"role": "user", "content": "go [[plan gen=10]]"}]
+        messages = [
+            {"role": "system", "content": name + words(600)},
+            {"role": "user", "content": "go [[plan gen=10]]"},
+        ]
         body = {"messages": messages, "thinking": {"type": "disabled"}}
         answer = server.post("/v1/chat/completions", **body).json
         messages.append(answer["choices"][0]["message"])

@@ -153,15 +153,22 @@ class Directory:
         read, write = os.pipe()
         self._read = os.fdopen(read, "rb")
         options = CacheOptions.of(ServerOptions({"kv-disk-space-mb": str(budget_mib)}))
-        self.store = KvStore(
-            str(path), options, self.profile, 32768, Log(write), Faults(1000.0)
-        )
+        self.store = KvStore(str(path), options, self.profile, 32768, Log(write), Faults(1000.0))
         self._write = write
 
     def add(self, text: bytes, tokens: int, reason: str, hits: int = 0, age_s: int = 0) -> str:
         now = int(time.time()) - age_s
-        header = Header(reason, tokens, 32768, now, payload_bytes(tokens), len(text), hits, now,
-                        abi=self.profile.kv_abi)
+        header = Header(
+            reason,
+            tokens,
+            32768,
+            now,
+            payload_bytes(tokens),
+            len(text),
+            hits,
+            now,
+            abi=self.profile.kv_abi,
+        )
         sha = kvfile.sha1_hex(text)
         kvfile.write(str(self.path / f"{sha}.kv"), header, text, b"")
         return sha
@@ -187,9 +194,7 @@ def test_the_least_tokens_for_its_bytes_goes_first(tmp_path: Path, profile: str)
 
 
 @pytest.mark.parametrize("profile", [OLD, NEW])
-def test_hits_protect_and_fade_with_a_half_life_of_six_hours(
-    tmp_path: Path, profile: str
-) -> None:
+def test_hits_protect_and_fade_with_a_half_life_of_six_hours(tmp_path: Path, profile: str) -> None:
     directory = Directory(tmp_path, profile, 230)
     fresh = directory.add(b"fresh", 4000, "evict", hits=1)
     faded = directory.add(b"faded", 4000, "evict", hits=1, age_s=6 * 3600)

@@ -53,8 +53,7 @@ class Conversation:
         text = f"{words(tokens)} [[plan {plan}]]"
         message = {"role": "user", "content": text}
         if last.get("tool_calls"):
-            message = {"role": "tool", "tool_call_id": last["tool_calls"][0]["id"],
-                       "content": text}
+            message = {"role": "tool", "tool_call_id": last["tool_calls"][0]["id"], "content": text}
         self.messages.append(message)
         reply = self.server.post("/v1/chat/completions", **self.body(stream=False))
         self.messages.append(reply.json["choices"][0]["message"])
@@ -114,8 +113,13 @@ def test_a_responses_continuation_as_recorded(start: Start) -> None:
     done = server.post("/v1/responses", input=items, **fields).events[-1]["response"]
     for item in done["output"]:
         items.append({key: item[key] for key in item if key not in ("id", "status")})
-    items.append({"type": "function_call_output", "call_id": done["output"][-1]["call_id"],
-                  "output": words(1800) + "[[plan gen=90]]"})
+    items.append(
+        {
+            "type": "function_call_output",
+            "call_id": done["output"][-1]["call_id"],
+            "output": words(1800) + "[[plan gen=90]]",
+        }
+    )
     server.post("/v1/responses", input=items, **fields)
     real = recorded("responses.log")
     assert templates(server.lines(seen))[: len(real)] == real
@@ -134,8 +138,11 @@ def test_a_messages_continuation_as_recorded(start: Start) -> None:
     fields = {"system": words(4700), "tools": tools, "max_tokens": 500}
     answer = server.post("/v1/messages", messages=messages, **fields).json
     messages.append({"role": "assistant", "content": answer["content"]})
-    result = {"type": "tool_result", "tool_use_id": answer["content"][-1]["id"],
-              "content": words(1800) + "[[plan gen=90]]"}
+    result = {
+        "type": "tool_result",
+        "tool_use_id": answer["content"][-1]["id"],
+        "content": words(1800) + "[[plan gen=90]]",
+    }
     messages.append({"role": "user", "content": [result]})
     server.post("/v1/messages", messages=messages, stream=True, **fields)
     real = recorded("messages.log")
@@ -228,8 +235,12 @@ def test_the_newer_build_keeps_what_it_loads(start: Start) -> None:
 
 def test_a_tool_call_cut_by_the_limit_is_an_error(start: Start) -> None:
     server = start().ready()
-    body = {"messages": [{"role": "user", "content": "go [[plan gen=2 tool=bash]]"}],
-            "tools": TOOLS, "max_tokens": 15, "thinking": {"type": "disabled"}}
+    body = {
+        "messages": [{"role": "user", "content": "go [[plan gen=2 tool=bash]]"}],
+        "tools": TOOLS,
+        "max_tokens": 15,
+        "thinking": {"type": "disabled"},
+    }
     reply = server.post("/v1/chat/completions", **body)
     assert json.loads(reply.body)["choices"][0]["finish_reason"] == "error"
     assert 'TOOLS DSML_START finish=error error="unterminated tool call"' in server.log

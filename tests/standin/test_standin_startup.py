@@ -18,8 +18,18 @@ def shape(line: str) -> str:
 
 def test_a_start_that_copies_the_model_as_recorded(start: Start) -> None:
     server = start(
-        "--ctx", 131072, "--kv-disk-dir", "kv", "--kv-disk-space-mb", 1024, "--trace", "trace",
-        "--standin-model-gib", "80.76", speed=2000, DS4_CUDA_COPY_MODEL="1",
+        "--ctx",
+        131072,
+        "--kv-disk-dir",
+        "kv",
+        "--kv-disk-space-mb",
+        1024,
+        "--trace",
+        "trace",
+        "--standin-model-gib",
+        "80.76",
+        speed=2000,
+        DS4_CUDA_COPY_MODEL="1",
     ).ready()
     real = unstamped((DATA / "start-copy.log").read_text()).splitlines()
     ours = server.lines()
@@ -85,8 +95,14 @@ def test_stages_by_build_and_residency(start: Start, name: str) -> None:
 
 def test_the_newer_builds_plan_of_memory(start: Start) -> None:
     server = start(
-        "--ctx", 100000, "--standin-model-gib", "80.76", "--batched-session", 2,
-        profile="stock-2026-08", speed=4000,
+        "--ctx",
+        100000,
+        "--standin-model-gib",
+        "80.76",
+        "--batched-session",
+        2,
+        profile="stock-2026-08",
+        speed=4000,
     ).ready()
     assert server.lines()[-6:-1] == [
         "ds4: memory: KV 1.64 GiB (raw 0.36 + compressed 1.28) + buffers 0.76 GiB + resident "

@@ -122,6 +122,7 @@ class View(TightPaint):
 
     def action_details(self) -> None:
         """Open the row; nothing here."""
+        self.say("nothing to open here")
 
     def action_sort(self) -> None:
         """Sort by another column; nothing here."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.screen import ModalScreen
 
 from ds4top.core.state import Request
+from ds4top.ui.commands import bindings
 from ds4top.ui.paint import TightPaint
 from ds4top.ui.widgets.lines import TableView
 from ds4top.view.requests import detail_rows
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 class Scroller(TightPaint, ModalScreen[None]):
     """Rows to read, over a view; the movement keys move in it."""
+
+    # The keys of the app do not reach what is under a modal screen.
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("views", "move", "app")]
 
     def compose(self) -> ComposeResult:
         """One table of rows without a header."""
