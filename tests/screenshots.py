@@ -30,8 +30,8 @@ FOLDER = ROOT / "screenshots"
 LOG = ROOT / "ds4top" / "data" / "example.log"
 UTC = ZoneInfo("UTC")
 YEAR = 2026
-DECODE = "18:27:04"
-PREFILL = "18:27:20"
+DECODE = "18:27:52"
+PREFILL = "18:27:40"
 LOOKUP_END = "18:28:01"
 
 

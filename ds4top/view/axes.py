@@ -44,6 +44,11 @@ def layout(width: int, height: int, wants_title: bool) -> Layout:
     return Layout(title, max(height - title - axis - labels, 0), axis, labels)
 
 
+def usable_scale(scale: float) -> float:
+    """A scale of dots per unit, 0 where the range is so narrow or wide that it is none."""
+    return scale if 1 / (LIMIT * LIMIT) < scale < LIMIT * LIMIT else 0.0
+
+
 def nice_step(span: float, count: int) -> float:
     """The smallest of 1, 2 and 5 times a power of ten that needs at most ``count`` steps."""
     if span <= 0 or count <= 0:

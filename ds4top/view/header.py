@@ -75,7 +75,8 @@ def header_row(model: Model, status: Status, look: Look, width: int) -> Row:
         parts.append(row(("ds4-server", "title")))
         if life.listening_at is not None and status.state is not ServerState.STOPPED:
             # Minutes are enough here: seconds would repaint the line for nothing.
-            up = fmt_duration((model.now - life.listening_at) // 60 * 60 or None, dash="<1 m")
+            minutes = int(model.now - life.listening_at) // 60
+            up = fmt_duration(minutes * 60.0) if minutes >= 60 else f"{minutes or '<1'} m"
             parts.append(row(("up ", "label"), up))
         if residency := residency_of(model):
             parts.append(row(residency))

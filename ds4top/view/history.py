@@ -18,6 +18,7 @@ from ds4top.view.axes import (
     gutter_width,
     layout,
     title_row,
+    usable_scale,
     value_ticks,
     with_value_axis,
 )
@@ -92,8 +93,8 @@ def draw_history(
     gutter = gutter_width(ticks, width)
     cells = width - gutter
     canvas = _canvas(spec, cells, plan.plot_rows, charset)
-    scale = (canvas.dots_high - 1) / ((high - low) or 1.0)
-    area_scale = canvas.height / ((high - low) or 1.0)
+    scale = usable_scale((canvas.dots_high - 1) / ((high - low) or 1.0))
+    area_scale = usable_scale(canvas.height / ((high - low) or 1.0))
 
     def dot_y(value: float) -> int:
         return int(min(max((high - value) * scale, 0.0), max(canvas.dots_high - 1, 0)) + 0.5)

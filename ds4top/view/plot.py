@@ -19,6 +19,7 @@ from ds4top.view.axes import (
     layout,
     title_row,
     token_ticks,
+    usable_scale,
     value_ticks,
     with_value_axis,
 )
@@ -182,7 +183,6 @@ def _y_span(
     return low, high
 
 
-_TINY = 1e-30
 _Geometry = tuple[float, float, float, float, int, int, bool]
 # Samples are only ever added, so the dots of the ones before are worth keeping: it is most of the
 # work of a redraw. Nothing depends on what is kept but the time it takes.
@@ -233,9 +233,8 @@ class _Field:
         x_to = log2(max(self.high, 2.0)) if spec.is_log else self.high
         self.x_scale = (self.canvas.dots_wide - 1) / ((x_to - self.x_from) or 1.0)
         self.y_scale = (self.canvas.dots_high - 1) / ((self.y_high - self.y_low) or 1.0)
-        # Ranges so narrow or so wide that a scale is no number any more show nothing but edges.
-        self.x_scale = self.x_scale if _TINY < self.x_scale < LIMIT * LIMIT else 0.0
-        self.y_scale = self.y_scale if _TINY < self.y_scale < LIMIT * LIMIT else 0.0
+        self.x_scale = usable_scale(self.x_scale)
+        self.y_scale = usable_scale(self.y_scale)
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         across = (log2(x) if x > 0 else -inf) if self.spec.is_log else x
