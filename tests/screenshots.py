@@ -2,8 +2,9 @@
 
 ``python -m tests.screenshots`` draws every picture of ``SHOTS`` headless, from a recorded log at a
 fixed moment, and writes SVG files to ``screenshots/``. ``--check`` compares instead and names what
-differs; ``--png`` adds PNG files through Chromium (a font with braille is needed, DejaVu Sans Mono
-has it); ``--tmux`` adds what a real tmux shows, as text with its escapes.
+differs; ``--png`` adds PNG files through headless Chromium (Debian: ``chromium``) with DejaVu Sans
+Mono, and DejaVu Sans for braille (``fonts-dejavu-core``); ``--tmux`` adds what
+a real tmux shows, as text with its escapes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from datetime import datetime
+from html import escape, unescape
 from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -115,11 +117,45 @@ def differences() -> list[str]:
         ]
 
 
+_TEXT = re.compile(
+    r'<text class="(?P<style>[^"]+)" x="(?P<x>[\d.]+)" y="(?P<y>[\d.]+)" textLength="[\d.]+"'
+    r' clip-path="(?P<clip>[^"]+)">(?P<text>.*?)</text>',
+    re.DOTALL,
+)
+_CELL_PX = 12.2
+"""Width of a cell in the SVG files."""
+
+
+def in_cells(svg: str) -> str:
+    """The picture with every braille cell in its place.
+
+    No monospaced font at hand has braille. The one that stands in for it is wider, so a run of
+    both would be squeezed as a whole, and points would be drawn beside their values.
+    """
+
+    def split(found: re.Match[str]) -> str:
+        out: list[str] = []
+        x = float(found["x"])
+        for part in re.findall(r"[\u2800-\u28ff]|[^\u2800-\u28ff\n]+", unescape(found["text"])):
+            width = len(part) * _CELL_PX
+            adjust = ' lengthAdjust="spacingAndGlyphs"' if part[0] >= "\u2800" else ""
+            if part.strip():
+                out.append(
+                    f'<text class="{found["style"]}" x="{x:.1f}" y="{found["y"]}"'
+                    f' textLength="{width:.1f}"{adjust} clip-path="{found["clip"]}">'
+                    f"{escape(part)}</text>"
+                )
+            x += width
+        return "".join(out)
+
+    return _TEXT.sub(split, svg)
+
+
 def make_png(name: str) -> None:
     """A PNG of one SVG, by headless Chromium."""
     svg = (FOLDER / f"{name}.svg").read_text(encoding="utf-8")
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
-    svg = svg.replace("Fira Code", "DejaVu Sans Mono")
+    svg = in_cells(svg.replace("Fira Code", "DejaVu Sans Mono"))
     found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
     assert found is not None
     width, height = (int(float(value)) + 1 for value in found.groups())
@@ -157,7 +193,7 @@ def make_tmux(size: tuple[int, int]) -> None:
             shown = subprocess.run(
                 [*base, "capture-pane", "-p", "-e"], check=True, capture_output=True, text=True
             ).stdout
-            if (shown == text and "views" in shown) or (shown == text and "q quit" in shown):
+            if shown == text and "DECODE" in shown:
                 break
             text = shown
             subprocess.run(["sleep", "0.2"], check=True)

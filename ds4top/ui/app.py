@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Iterable
@@ -35,6 +36,14 @@ from ds4top.view.today import Today, TodayBook
 INTERVALS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 _SEEK_S = 30.0
 _SLOW_SAMPLES = 3
+_SETTLED_S = 1.0
+
+
+def _settle() -> None:
+    """Spare later collections what the start has made, which stays: modules, styles, widgets."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 class Ds4top(App[None]):
@@ -71,11 +80,23 @@ class Ds4top(App[None]):
         self._todays = TodayBook()
         self._ticking = ticking
         self._timer: Timer | None = None
-        self._theme_name = theme_name
         self._errors = 0
+        # Before the start: a theme that is set later makes Textual read all style sheets twice.
+        self._problems = self._choose_theme(theme_name)
         self.log_lines = LogLines()
         session.on_log = self.log_lines.feed
         session.on_reset = self.log_lines.clear
+
+    def _choose_theme(self, wanted: str | None) -> list[str]:
+        found = themes.find()
+        for theme in found.by_name.values():
+            self.register_theme(theme.to_textual())
+        problems = list(found.problems)
+        if wanted is not None and wanted not in found.by_name:
+            problems.append(f"no theme named {wanted}: {', '.join(sorted(found.by_name))}")
+            wanted = None
+        self.theme = wanted or themes.default_name(os.environ)
+        return problems
 
     # figures -------------------------------------------------------------------------------
 
@@ -123,16 +144,8 @@ class Ds4top(App[None]):
         return themes.variable_defaults()
 
     def on_mount(self) -> None:
-        """Themes, signals, sources, and the one timer."""
-        found = themes.find()
-        for theme in found.by_name.values():
-            self.register_theme(theme.to_textual())
-        name = self._theme_name or themes.default_name(os.environ)
-        if name not in found.by_name:
-            self.notify(f"no theme named {name}: {', '.join(sorted(found.by_name))}")
-            name = themes.default_name(os.environ)
-        self.theme = name
-        for problem in found.problems:
+        """Signals, sources, and the one timer."""
+        for problem in self._problems:
             self.notify(problem, severity="warning")
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -145,6 +158,7 @@ class Ds4top(App[None]):
             # The first figures as soon as the source has them, not a whole interval later.
             for delay_s in (0.05, 0.2, 0.5):
                 self.set_timer(delay_s, self.tick)
+            self.set_timer(_SETTLED_S, _settle)
 
     def _signalled(self, number: int) -> None:
         self.exit(return_code=128 + number)

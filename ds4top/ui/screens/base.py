@@ -31,6 +31,7 @@ class View(TightPaint):
         self.filter_text = ""
         self._said = ""
         self._said_until = 0.0
+        self._foot_width = 0
 
     @property
     def ds4top(self) -> Ds4top:
@@ -72,7 +73,10 @@ class View(TightPaint):
         else:
             self._said = ""
             self.message.show((alert_row(app.alerts(status), app.model, width, app.look),))
-        self.foot.show((footer_row(self.name_, self.hints, width),))
+        if width != self._foot_width:
+            # Half of what a tick would cost, and only the width changes it.
+            self._foot_width = width
+            self.foot.show((footer_row(self.name_, self.hints, width),))
         if not frozen:
             self.show_body()
 
@@ -91,8 +95,8 @@ class View(TightPaint):
         self.ds4top.call_after_refresh(self.ds4top.paint)
 
     def on_screen_resume(self) -> None:
-        """A view that was hidden catches up."""
-        self.ds4top.call_after_refresh(self.ds4top.paint)
+        """A view that was hidden, or is the first, catches up."""
+        self.ds4top.call_after_refresh(self.ds4top.tick)
 
     # actions -------------------------------------------------------------------------------
 

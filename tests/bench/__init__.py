@@ -1,0 +1,1 @@
+"""What ds4top costs: measured and printed, never asserted."""

@@ -1,0 +1,90 @@
+"""``python -m tests.bench.cost [SECONDS]``: CPU, memory and bytes of the Live view at 200x50.
+
+ds4top follows the log of the stand-in server, which runs outside with its driver, from its first
+decode sample on, and then a log that does not grow; htop and btop run beside it, one after the
+other. Under the busy row stands what the log got in that time: a window of prefill alone is cheap.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ds4top.standin.demo import DemoServer
+from tests.bench.compiled import compiled
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COST = Path(__file__).with_name("tui_cost.py")
+LOG = ROOT / "ds4top" / "data" / "example.log"
+COLUMNS = (
+    "cpu_pct",
+    "rss_mib",
+    "first_frame_s",
+    "bytes_per_min",
+    "client_bytes_per_min",
+    "wakeups_per_s",
+    "other_cpu_pct",
+)
+
+
+def row(
+    name: str, command: list[str], seconds: float, env: dict[str, str], ready: str | None = None
+) -> None:
+    """Measure one program and print its row."""
+    if shutil.which(command[0]) is None:
+        print(f"{name:28}not run: {command[0]} is not installed")
+        return
+    words = [sys.executable, str(COST), "--seconds", str(seconds), "--size", "200x50"]
+    words += ["--ready", ready] if ready else []
+    found = subprocess.run([*words, *command], capture_output=True, text=True, env=env, check=False)
+    result = json.loads(found.stdout or "{}")
+    if "cpu_pct" not in result:
+        print(f"{name:28}not run: {result.get('error', found.stderr)}")
+        return
+    print(f"{name:28}" + "".join(f"{result[column]!s:>22}" for column in COLUMNS), flush=True)
+
+
+def wait_for(path: Path, word: bytes, seconds: float) -> bool:
+    """Whether a file holds a word before that time is over."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if path.exists() and word in path.read_bytes():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def busy(seconds: float, env: dict[str, str]) -> None:
+    """The row of a server at work."""
+    arguments = ("--standin-model-gib", "1")
+    with DemoServer(speed=1.0, restart_after_s=None, arguments=arguments) as demo:
+        if not wait_for(demo.log_path, b" decoding ", 180):
+            print(f"{'ds4top, busy':28}not run: the stand-in decoded nothing in 180 s")
+            return
+        before = len(demo.log_path.read_bytes())
+        command = [sys.executable, "-m", "ds4top", "--log", str(demo.log_path)]
+        row("ds4top, busy", command, seconds, env, "KV CACHE")
+        new = demo.log_path.read_bytes()[before:]
+        words = {"lines": b"\n", "decode samples": b" decoding ", "prefill chunks": b" chunk "}
+        words["requests ended"] = b" finish="
+        print("    " + ", ".join(f"{new.count(word)} {name}" for name, word in words.items()))
+
+
+def main() -> None:
+    """Print the table."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
+    print(f"{'':28}" + "".join(f"{column:>22}" for column in COLUMNS))
+    with compiled() as env:
+        busy(seconds, env)
+        idle = [sys.executable, "-m", "ds4top", "--log", str(LOG)]
+        row("ds4top, idle", idle, seconds, env, "KV CACHE")
+        row("htop -d 10", ["htop", "-d", "10"], seconds, env)
+        row("btop", ["btop"], seconds, env)
+
+
+if __name__ == "__main__":
+    main()
