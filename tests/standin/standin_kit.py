@@ -105,8 +105,13 @@ class Running:
         return reply
 
     def post(self, path: str, **body: object) -> Reply:
-        """One POST of JSON."""
-        return self.request("POST", path, body)
+        """One POST of JSON; what was generated has its finish line, which follows the answer."""
+        finished = self.log.count("finish=")
+        reply = self.request("POST", path, body)
+        generated = path.startswith("/v1/") and b"event: error" not in reply.body
+        if reply.status == 200 and generated:
+            eventually(lambda: self.log.count("finish=") > finished, "a finish line")
+        return reply
 
     def open(self, path: str, **body: object) -> socket.socket:
         """Send a POST and leave the answer unread."""
