@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -152,6 +153,8 @@ def _dashboard(args: argparse.Namespace) -> int:
         return _complain(
             "TERM is not set or dumb: no screen can be drawn; ds4top report reads a log"
         )
+    # The start makes a great many objects and no garbage; the app turns it on again when it stands.
+    gc.disable()
     from ds4top.launch import dashboard
 
     return dashboard(args, stdin_fd)

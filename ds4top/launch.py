@@ -28,7 +28,6 @@ def dashboard(args: argparse.Namespace, stdin_fd: int) -> int:
     """Run the screen until it is quit; gives the exit code."""
     # Read by Textual when it is imported: no animation, and palette colours only.
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
-    os.environ.setdefault("TEXTUAL_FPS", "15")
     if os.environ.get("COLORTERM") in ("truecolor", "24bit") or "256" in os.environ.get("TERM", ""):
         os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
     look = Look(ASCII if wants_ascii(args) else UNICODE, interval_s=args.interval)

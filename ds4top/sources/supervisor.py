@@ -70,8 +70,8 @@ class Runner:
     ) -> None:
         self.source = source
         self.beat = Beat(source.name, "starting", clock.monotonic())
+        self.stop = stop
         self._mailbox = mailbox
-        self._stop = stop
         self._clock = clock
         self._rng = rng
         self._route = route
@@ -108,7 +108,7 @@ class Runner:
     def run(self) -> None:
         """Turn after turn until told to stop; then close the source."""
         delay_s = 0.0
-        while not self._stop.wait(delay_s):
+        while not self.stop.wait(delay_s):
             delay_s = self.turn()
         self._close()
         self._beat("stopped", self._clock.monotonic())
@@ -121,7 +121,7 @@ class Runner:
         if self._mailbox.put(sample):
             return True
         self._beat("blocked", self._clock.monotonic())
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             if self._mailbox.put(sample, _ROOM_WAIT_S):
                 return True
         return False
@@ -153,7 +153,10 @@ class Runner:
 
 
 class Supervisor:
-    """All sources of one dashboard. ``start`` once, ``stop`` once; ``add`` before ``stop``."""
+    """All sources of one dashboard. ``start`` once, ``stop`` once; ``add`` before ``stop``.
+
+    ``stopping`` is for what waits inside a source; each runner has a ``stop`` of its own.
+    """
 
     def __init__(
         self,
@@ -175,7 +178,7 @@ class Supervisor:
         """Take a source on; raises ``ValueError`` for a name that is taken."""
         if source.name in self._runners:
             raise ValueError(f"there is a source named {source.name} already")
-        runner = Runner(source, self._mailbox, self.stopping, self._clock, self._rng, self._route)
+        runner = Runner(source, self._mailbox, Event(), self._clock, self._rng, self._route)
         self._runners[source.name] = runner
         if self._running:
             self._launch(runner)
@@ -190,9 +193,18 @@ class Supervisor:
     def stop(self, join_s: float = JOIN_S) -> tuple[str, ...]:
         """End all sources; the names of those that did not end within ``join_s`` each."""
         self.stopping.set()
+        for runner in self._runners.values():
+            runner.stop.set()
         for thread in self._threads.values():
             thread.join(join_s)
         return tuple(name for name, thread in self._threads.items() if thread.is_alive())
+
+    def remove(self, name: str) -> None:
+        """Let a source go; its thread closes it after the turn it is in. Unknown names are fine."""
+        runner = self._runners.pop(name, None)
+        if runner is not None:
+            runner.stop.set()
+            self._threads.pop(name, None)
 
     def beats(self) -> dict[str, Beat]:
         """The pulse of each source by name."""

@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
@@ -49,7 +50,7 @@ def _settle() -> None:
 class Ds4top(App[None]):
     """The dashboard over one session."""
 
-    CSS_PATH = "ds4top.tcss"
+    CSS_PATH = Path(__file__).with_name("ds4top.tcss")
     TITLE = "ds4top"
     MODES = VIEWS
     DEFAULT_MODE = "live"

@@ -85,7 +85,7 @@ def header_row(model: Model, status: Status, look: Look, width: int) -> Row:
         parts.append(row(("waiting ", "label"), "–"))
     if status.why and not status.last_known:
         parts.insert(1, row((status.why, "warn")))
-    room = width - row_width(tail) - 3
+    room = width - row_width(tail) - 4
     left = pack(parts, max(room, 10), gap=3)
     return row(" ", fit(left, max(room, 0), "<", look.charset), "  ", tail)
 
@@ -142,5 +142,9 @@ def footer_row(active: str, hints: tuple[tuple[str, str], ...], width: int) -> R
     short = width < 100
     if short:
         views = [row(("1-8", "key"), " views"), row((active, "title"))]
-    tail = [row((key, "key"), " ", (name, "label")) for key, name in hints]
-    return row(" ", pack([*views, *tail], width - 2, gap=2 if not short else 3))
+    gap = 3 if short else 2
+    keys = [row((key, "key"), " ", (name, "label")) for key, name in hints]
+    # Help and quit are never what is left out.
+    always = pack(keys[-2:], width - 2, gap=gap)
+    room = width - 2 - row_width(always) - gap
+    return row(" ", pack([*views, *keys[:-2]], room, gap=gap), " " * gap, always)

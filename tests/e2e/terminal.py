@@ -27,7 +27,7 @@ import pyte
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests" / "data"
 SIM_SHORT = DATA / "ds4" / "sim-short" / "server.log"
-DEADLINE_S = 8.0
+DEADLINE_S = 20.0
 
 KEYS: Mapping[str, str] = {
     "tab": "\t",

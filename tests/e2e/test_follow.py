@@ -242,3 +242,38 @@ def test_resize_while_following(log: Log) -> None:
             )
             terminal.wait_for(r"10\.5 tok/s")
             terminal.wait_state("DECODE")
+
+
+def test_a_recording_replays_to_the_same_screen(log: Log, tmp_path: Path) -> None:
+    recording = tmp_path / "kept.ds4rec"
+    log.add(*LISTENING)
+    argv = ds4top("--log", log.path, "--interval", "0.25", "--record", recording)
+    with Terminal(argv) as terminal:
+        terminal.wait_state("IDLE")
+        log.add(MISS, *PREFILL, *PROMPT_DONE, *DECODE)
+        terminal.wait_state("DECODE")
+        log.add(FINISH)
+        terminal.wait_state("IDLE")
+        terminal.press("2")
+        seen = terminal.wait_for(r"chat +0\.\.5,816 .*\b100\b.*length.*")[0].split()
+        terminal.press("q")
+        assert terminal.wait_exit() == 0
+    assert recording.stat().st_mode & 0o777 == 0o600
+    with Terminal(ds4top("--replay", recording, "--speed", "1000")) as terminal:
+        terminal.wait_for("replay ended")
+        terminal.press("2")
+        again = terminal.wait_for(r"chat +0\.\.5,816 .*\b100\b.*length.*")[0].split()
+        terminal.press("q")
+        assert terminal.wait_exit() == 0
+        assert terminal.left() == []
+    assert again == seen
+
+
+def test_a_recording_is_never_written_over(log: Log, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.ds4rec"
+    kept.write_text("mine\n")
+    log.add(*LISTENING)
+    with Terminal(ds4top("--log", log.path, "--record", kept)) as terminal:
+        assert terminal.wait_exit() == 64
+        assert "kept.ds4rec" in terminal.text
+    assert kept.read_text() == "mine\n"
