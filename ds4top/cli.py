@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ds4top import __version__
 
@@ -35,56 +36,68 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
 
 
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "report": ("the day in figures, from any server log", "ds4top.report.cli"),
+    "config": ("the config file: init, show or path", "ds4top.reach.configfile"),
+}
+"""Commands by name: what each does, and the module that has its arguments and its ``main``."""
+
+
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of everything; ``--help`` and the manual come from it."""
+    """The parser of the dashboard; ``--help``, completion and the manual come from it."""
+    listed = "\n".join(f"  {name:<12}{words}" for name, (words, _) in COMMANDS.items())
     parser = _Parser(
         prog="ds4top",
         description="The instrument panel for ds4-server on an NVIDIA DGX Spark.",
-        epilog="Without a command: the dashboard. ds4top COMMAND --help tells more.",
+        epilog=f"commands (ds4top COMMAND --help tells more):\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="ds4top [options] | ds4top COMMAND [options]",
     )
     parser.add_argument("--version", action="version", version=f"ds4top {__version__}")
-    source = parser.add_argument_group("what to show").add_mutually_exclusive_group()
-    source.add_argument("--log", metavar="FILE", help="follow this server log; - is standard input")
-    source.add_argument(
+    server = parser.add_argument_group("which server")
+    server.add_argument("--pid", type=int, metavar="PID", help="watch this process")
+    server.add_argument("--url", metavar="URL", help="where it answers")
+    server.add_argument("--log", metavar="FILE", help="its log; - is standard input")
+    server.add_argument("--kv-dir", metavar="DIR", help="its KV disk cache")
+    other = parser.add_argument_group("instead of a server")
+    instead = other.add_mutually_exclusive_group()
+    instead.add_argument(
         "--replay", metavar="FILE", help="play a recording, or a server log by its own stamps"
     )
-    source.add_argument(
+    instead.add_argument(
         "--demo", action="store_true", help="a stand-in server and a busy agent; needs nothing"
     )
-    more = parser.add_argument_group("how")
-    more.add_argument("--record", metavar="FILE", help="write what is seen to a recording")
-    more.add_argument(
+    other.add_argument(
         "--speed", type=_speed, default=None, metavar="N", help="replay or demo N times faster"
     )
-    more.add_argument(
-        "--interval", type=_interval, default=1.0, metavar="S", help="seconds between paints (1)"
+    how = parser.add_argument_group("how")
+    how.add_argument("--record", metavar="FILE", help="write what is seen to a recording")
+    how.add_argument(
+        "--interval", type=_interval, default=None, metavar="S", help="seconds between paints (1)"
     )
-    more.add_argument(
+    how.add_argument(
         "--theme", metavar="NAME", help="dark, light, ansi256, colour-blind, mono or ansi"
     )
-    more.add_argument("--year", type=int, metavar="Y", help="year of the log's first stamp")
-    more.add_argument(
+    how.add_argument("--config", metavar="FILE", help="this config file instead of the usual one")
+    how.add_argument("--year", type=int, metavar="Y", help="year of the log's first stamp")
+    how.add_argument(
         "--tz", metavar="ZONE", help="time zone of the log's stamps, such as Europe/Berlin"
     )
-    more.add_argument("--ascii", action="store_true", help="draw with ASCII only")
-    more.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-    report = commands.add_parser("report", help="the day in figures, from any log")
-    report.set_defaults(run=_report)
-    report.set_defaults(fill=_report_arguments)
+    how.add_argument("--ascii", action="store_true", help="draw with ASCII only")
+    how.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    how.add_argument("--no-history", action="store_true", help="keep nothing")
+    how.add_argument(
+        "--read-only", action="store_true", help="take every key away that acts on the server"
+    )
     return parser
 
 
-def _report_arguments(parser: argparse.ArgumentParser) -> None:
-    from ds4top.report.cli import add_arguments
-
-    add_arguments(parser)
-
-
-def _report(args: argparse.Namespace) -> int:
-    from ds4top.report.cli import main as report_main
-
-    return report_main(args)
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of one command."""
+    words, module = COMMANDS[name]
+    parser = _Parser(prog=f"ds4top {name}", description=f"{words[0].upper()}{words[1:]}.")
+    importlib.import_module(module).add_arguments(parser)
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,17 +107,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The shortest way: not even the parser is built.
         print(f"ds4top {__version__}")
         return 0
-    parser = build_parser()
-    if words[:1] == ["report"]:
-        return _run_report(words[1:])
-    args = parser.parse_args(words)
-    return _dashboard(args)
-
-
-def _run_report(words: Sequence[str]) -> int:
-    parser = _Parser(prog="ds4top report", description="The day in figures, from any server log.")
-    _report_arguments(parser)
-    return _report(parser.parse_args(words))
+    if words and (found := COMMANDS.get(words[0])) is not None:
+        args = command_parser(words[0]).parse_args(words[1:])
+        return int(importlib.import_module(found[1]).main(args))
+    if words and not words[0].startswith("-"):
+        return _complain(f"no command named {words[0]}; ds4top --help lists them")
+    return _dashboard(build_parser().parse_args(words))
 
 
 def zone_of(name: str | None) -> object:
@@ -127,16 +135,10 @@ def _complain(text: str, code: int = EXIT_USAGE) -> int:
 def _dashboard(args: argparse.Namespace) -> int:
     if args.speed is not None and not (args.replay or args.demo):
         return _complain("--speed goes with --replay or --demo")
-    if args.record and not args.log:
-        return _complain("--record goes with --log")
-    if not (args.log or args.replay or args.demo):
-        return _complain(
-            "no log given. Try one of:\n"
-            "  ds4top --demo                     a stand-in server, to look around\n"
-            "  ds4top --log server.log           the file behind your server's stderr\n"
-            "  journalctl -fu ds4 | ds4top --log -\n"
-            "  ds4top --replay server.log        a log from before, by its own stamps"
-        )
+    if args.log and (args.replay or args.demo):
+        return _complain("--log shows a server; --replay and --demo bring their own")
+    if args.record and args.replay:
+        return _complain("--record keeps what a server does; a replay is one already")
     stdin_fd = 0
     if args.log == "-":
         if sys.stdin.isatty():

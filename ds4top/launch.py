@@ -6,49 +6,84 @@ import argparse
 import locale
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 from ds4top.archive.record import RecordingError, RecordingExistsError
 from ds4top.cli import EXIT_CRASH, EXIT_USAGE, zone_of
+from ds4top.core.config import Config, Scalar
+from ds4top.reach.configfile import EXIT_CONFIG, load
 from ds4top.session import Session, live, replay
 from ds4top.sources.base import SourceFault
+from ds4top.view.keymap import ACTIONS
 from ds4top.view.look import Look
 from ds4top.view.text import ASCII, UNICODE
 
 _DEMO_FLAGS = frozenset({"--no-mmap", "--power", "--max-batch-size"})
 
 
-def wants_ascii(args: argparse.Namespace) -> bool:
+_FLAGS: Mapping[str, tuple[str, object]] = {
+    "server.pid": ("pid", None),
+    "server.url": ("url", None),
+    "server.log": ("log", None),
+    "server.kv_dir": ("kv_dir", None),
+    "screen.theme": ("theme", None),
+    "screen.interval_s": ("interval", None),
+    "screen.ascii": ("ascii", True),
+    "screen.mouse": ("no_mouse", False),
+    "history.keep": ("no_history", False),
+    "control.read_only": ("read_only", True),
+}
+"""Settings that have a flag: its name, and what it sets where it takes no value."""
+
+
+def config_of(args: argparse.Namespace) -> Config:
+    """The settings that hold, with the flags that were given."""
+    flags: dict[str, Scalar] = {}
+    for key, (name, sets) in _FLAGS.items():
+        given = getattr(args, name, None)
+        if given is not None and given is not False:
+            flags[key] = given if sets is None else sets  # type: ignore[assignment]
+    return load(args.config, os.environ, flags, ACTIONS)
+
+
+def wants_ascii(config: Config) -> bool:
     """Whether only ASCII is drawn: asked for, the Linux console, or another locale than UTF-8."""
     encoding = locale.getpreferredencoding(False).lower().replace("-", "")
-    return args.ascii or os.environ.get("TERM") == "linux" or encoding != "utf8"
+    linux = os.environ.get("TERM") == "linux"
+    return config.flag("screen.ascii") or linux or encoding != "utf8"
 
 
 def dashboard(args: argparse.Namespace, stdin_fd: int) -> int:
     """Run the screen until it is quit; gives the exit code."""
+    config = config_of(args)
+    if args.config and not os.access(args.config, os.R_OK):
+        print(f"ds4top: {config.problems[0]}", file=sys.stderr)
+        return EXIT_CONFIG
     # Read by Textual when it is imported: no animation, and palette colours only.
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     if os.environ.get("COLORTERM") in ("truecolor", "24bit") or "256" in os.environ.get("TERM", ""):
         os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
-    look = Look(ASCII if wants_ascii(args) else UNICODE, interval_s=args.interval)
+    charset = ASCII if wants_ascii(config) else UNICODE
+    look = Look(charset, interval_s=config.number("screen.interval_s"))
     with ExitStack() as stack:
         try:
-            session = _session(args, stdin_fd, stack)
+            session = _session(args, config, stdin_fd, stack)
         except (SourceFault, RecordingError, RecordingExistsError, OSError, ValueError) as error:
             print(f"ds4top: {error}", file=sys.stderr)
             return EXIT_USAGE
         from ds4top.ui.app import Ds4top
 
-        app = Ds4top(session, look, theme_name=args.theme)
+        app = Ds4top(session, look, config)
         try:
-            app.run(mouse=not args.no_mouse)
+            app.run(mouse=config.flag("screen.mouse"))
         finally:
             session.close()
         code = app.return_code or 0
         return EXIT_CRASH if code == 1 else code
 
 
-def _session(args: argparse.Namespace, stdin_fd: int, stack: ExitStack) -> Session:
+def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: ExitStack) -> Session:
     tz = zone_of(args.tz)
     if args.demo:
         from ds4top.standin.demo import DemoServer

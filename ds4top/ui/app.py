@@ -13,21 +13,23 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.screen import Screen
 from textual.timer import Timer
 
+from ds4top.core.config import Config, settle
 from ds4top.core.derive import Alert, Status, alerts_of, status_of
 from ds4top.core.model import Model
 from ds4top.session import Session
 from ds4top.ui import theme as themes
-from ds4top.ui.commands import COMMANDS, bindings, key_label
+from ds4top.ui.commands import bindings
 from ds4top.ui.driver import CleanDriver
 from ds4top.ui.paint import honour_no_color
 from ds4top.ui.screens import VIEWS
 from ds4top.ui.screens.base import View
 from ds4top.ui.screens.help import Help
 from ds4top.view.header import VIEW_KEYS
+from ds4top.view.keymap import COMMANDS, clashes, key_label, keys_of
 from ds4top.view.logview import LogLines
 from ds4top.view.look import WINDOWS_S, Look
 from ds4top.view.now import SLOW_RATIO, context_share
@@ -71,7 +73,13 @@ class Ds4top(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [*bindings()]
 
     def __init__(
-        self, session: Session, look: Look, *, theme_name: str | None = None, ticking: bool = True
+        self,
+        session: Session,
+        look: Look,
+        config: Config | None = None,
+        *,
+        theme_name: str | None = None,
+        ticking: bool = True,
     ) -> None:
         super().__init__(driver_class=CleanDriver)
         honour_no_color(self)
@@ -82,8 +90,15 @@ class Ds4top(App[None]):
         self._ticking = ticking
         self._timer: Timer | None = None
         self._errors = 0
+        self.config = config = config or settle()
         # Before the start: a theme that is set later makes Textual read all style sheets twice.
-        self._problems = self._choose_theme(theme_name)
+        wanted = theme_name or config.text("screen.theme")
+        self._problems = [
+            *config.problems,
+            *clashes(config.keys),
+            *self._choose_theme(wanted),
+        ]
+        self.set_keymap(config.keys)
         self.log_lines = LogLines()
         session.on_log = self.log_lines.feed
         session.on_reset = self.log_lines.clear
@@ -289,15 +304,8 @@ class Ds4top(App[None]):
 
     def live_keys(self) -> list[tuple[str, str, str]]:
         """Group, keys and words of every action, as bound now."""
-        bound: dict[str, list[str]] = {}
-        for keys in self._bindings.key_to_bindings.values():
-            for binding in keys:
-                if isinstance(binding, Binding) and binding.id:
-                    bound.setdefault(binding.id, []).append(binding.key)
-        return [
-            (c.group, key_label(",".join(bound.get(c.id, c.keys.split(",")))), c.words)
-            for c in COMMANDS
-        ]
+        own = self.config.keys
+        return [(c.group, key_label(",".join(keys_of(c, own))), c.words) for c in COMMANDS]
 
     def action_cancel(self) -> None:
         """Close what lies on top, then the filter, then history; never quits."""

@@ -1,95 +1,10 @@
-"""Actions by name: the one table that bindings, help and palette are made from."""
+"""The key table as Textual bindings."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from textual.binding import Binding
 
-
-class Command(NamedTuple):
-    """An action: its id (to rebind it by), keys, Textual action, words, and where help lists it."""
-
-    id: str
-    keys: str
-    action: str
-    words: str
-    group: str
-
-
-COMMANDS: tuple[Command, ...] = (
-    Command("view.live", "1", "view('live')", "Live view", "views"),
-    Command("view.requests", "2", "view('requests')", "Requests", "views"),
-    Command("view.kv", "3", "view('kv')", "KV cache", "views"),
-    Command("view.memory", "4", "view('memory')", "Memory", "views"),
-    Command("view.launch", "5", "view('launch')", "Launch", "views"),
-    Command("view.log", "6", "view('log')", "Log", "views"),
-    Command("view.day", "7", "view('day')", "Day", "views"),
-    Command("view.sources", "8", "view('sources')", "Sources", "views"),
-    Command("view.next", "tab", "cycle(1)", "Next view", "views"),
-    Command("view.previous", "shift+tab", "cycle(-1)", "Previous view", "views"),
-    Command("move.down", "j,down", "screen.move(1)", "Down", "move"),
-    Command("move.up", "k,up", "screen.move(-1)", "Up", "move"),
-    Command("move.page_down", "pagedown", "screen.page(1)", "Page down", "move"),
-    Command("move.page_up", "pageup", "screen.page(-1)", "Page up", "move"),
-    Command("move.first", "g,home", "screen.home", "First row", "move"),
-    Command("move.last", "G,end", "screen.end", "Last row", "move"),
-    Command("row.details", "enter", "screen.details", "Details of the row", "move"),
-    Command("filter.edit", "slash", "screen.filter", "Filter or search", "find"),
-    Command("filter.next", "n", "screen.match(1)", "Next match", "find"),
-    Command("filter.previous", "N", "screen.match(-1)", "Previous match", "find"),
-    Command("sort.next", "s", "screen.sort", "Sort column", "find"),
-    Command("follow.toggle", "f", "screen.follow", "Follow the newest", "find"),
-    Command("time.freeze", "space", "freeze", "Freeze the view (a replay: pause)", "time"),
-    Command("time.back", "left_square_bracket", "history(-1)", "Step back in history", "time"),
-    Command(
-        "time.forward", "right_square_bracket", "history(1)", "Step forward in history", "time"
-    ),
-    Command("chart.window", "w", "window", "Window of the plots", "time"),
-    Command("paint.faster", "plus", "interval(-1)", "Paint more often", "time"),
-    Command("paint.slower", "minus", "interval(1)", "Paint less often", "time"),
-    Command("chart.axis", "u", "axis", "Context axis: log or linear", "look"),
-    Command("chart.unit", "x", "unit", "tok/s or ms per token", "look"),
-    Command("look.theme", "t", "next_theme", "Next theme", "look"),
-    Command("row.copy", "y", "screen.copy", "Copy the row", "look"),
-    Command("app.help", "question_mark,f1", "help", "Help", "app"),
-    Command("app.palette", "colon,ctrl+p", "command_palette", "Every action by name", "app"),
-    Command("app.cancel", "escape", "cancel", "Close, clear, cancel", "app"),
-    Command("app.quit", "q,ctrl+c", "quit", "Quit; the server is left alone", "app"),
-)
-
-GROUPS: dict[str, str] = {
-    "views": "Views",
-    "move": "Move",
-    "find": "Find",
-    "time": "Time",
-    "look": "Look",
-    "app": "Program",
-}
-
-KEY_NAMES: dict[str, str] = {
-    "slash": "/",
-    "space": "space",
-    "left_square_bracket": "[",
-    "right_square_bracket": "]",
-    "plus": "+",
-    "minus": "-",
-    "question_mark": "?",
-    "colon": ":",
-    "escape": "Esc",
-    "enter": "Enter",
-    "tab": "Tab",
-    "shift+tab": "Shift+Tab",
-    "pagedown": "PgDn",
-    "pageup": "PgUp",
-    "down": "↓",
-    "up": "↑",
-    "home": "Home",
-    "end": "End",
-    "ctrl+p": "Ctrl+P",
-    "ctrl+c": "Ctrl+C",
-    "f1": "F1",
-}
+from ds4top.view.keymap import COMMANDS
 
 
 def bindings(*groups: str) -> list[Binding]:
@@ -110,8 +25,3 @@ def _full(action: str) -> str:
 
 
 _FIRST = frozenset({"tab", "shift+tab", "ctrl+c"})
-
-
-def key_label(keys: str) -> str:
-    """Keys as help prints them."""
-    return " ".join(KEY_NAMES.get(key, key) for key in keys.split(","))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 from terminal import DEADLINE_S, SIM_SHORT, Terminal, ds4top, environment
 
-from ds4top.ui.commands import COMMANDS
+from ds4top.view.keymap import COMMANDS
 
 VIEWS = ("live", "requests", "kv", "memory", "launch", "log", "day", "sources")
 AT_THE_END = ds4top("--replay", SIM_SHORT, "--speed", "1000")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ds4top.ui.commands import GROUPS
 from ds4top.ui.screens.detail import Scroller
 from ds4top.ui.widgets.lines import TableView
+from ds4top.view.keymap import GROUPS
 from ds4top.view.look import Look
 from ds4top.view.text import Row, row
 
