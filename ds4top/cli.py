@@ -39,6 +39,7 @@ class _Parser(argparse.ArgumentParser):
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "report": ("the day in figures, from any server log", "ds4top.report.cli"),
     "config": ("the config file: init, show or path", "ds4top.reach.configfile"),
+    "completion": ("completion for bash, zsh or fish", "ds4top.reach.completion"),
 }
 """Commands by name: what each does, and the module that has its arguments and its ``main``."""
 
@@ -97,6 +98,17 @@ def command_parser(name: str) -> argparse.ArgumentParser:
     words, module = COMMANDS[name]
     parser = _Parser(prog=f"ds4top {name}", description=f"{words[0].upper()}{words[1:]}.")
     importlib.import_module(module).add_arguments(parser)
+    return parser
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """The dashboard's parser with every command in it, for completion and the manual."""
+    parser = build_parser()
+    parser.epilog = None
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", prog="ds4top")
+    for name, (words, module) in COMMANDS.items():
+        child = commands.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
+        importlib.import_module(module).add_arguments(child)
     return parser
 
 
