@@ -9,10 +9,11 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 
+from ds4top import exits
 from ds4top.archive.record import RecordingError, RecordingExistsError
-from ds4top.cli import EXIT_CRASH, EXIT_USAGE, zone_of
+from ds4top.cli import zone_of
 from ds4top.core.config import Config, Scalar
-from ds4top.reach.configfile import EXIT_CONFIG, load
+from ds4top.reach.configfile import load
 from ds4top.session import Session, live, replay
 from ds4top.sources.base import SourceFault
 from ds4top.view.keymap import ACTIONS
@@ -59,7 +60,7 @@ def dashboard(args: argparse.Namespace, stdin_fd: int) -> int:
     config = config_of(args)
     if args.config and not os.access(args.config, os.R_OK):
         print(f"ds4top: {config.problems[0]}", file=sys.stderr)
-        return EXIT_CONFIG
+        return exits.CONFIG
     # Read by Textual when it is imported: no animation, and palette colours only.
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     if os.environ.get("COLORTERM") in ("truecolor", "24bit") or "256" in os.environ.get("TERM", ""):
@@ -71,7 +72,7 @@ def dashboard(args: argparse.Namespace, stdin_fd: int) -> int:
             session = _session(args, config, stdin_fd, stack)
         except (SourceFault, RecordingError, RecordingExistsError, OSError, ValueError) as error:
             print(f"ds4top: {error}", file=sys.stderr)
-            return EXIT_USAGE
+            return exits.USAGE
         from ds4top.ui.app import Ds4top
 
         app = Ds4top(session, look, config)
@@ -80,7 +81,7 @@ def dashboard(args: argparse.Namespace, stdin_fd: int) -> int:
         finally:
             session.close()
         code = app.return_code or 0
-        return EXIT_CRASH if code == 1 else code
+        return exits.CRASH if code == 1 else code
 
 
 def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: ExitStack) -> Session:

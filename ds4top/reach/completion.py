@@ -36,7 +36,7 @@ def script(shell: str) -> str:
     """The completion of one shell. Raises ``ValueError`` for one that is not among ``SHELLS``."""
     import shtab
 
-    from ds4top.cli import whole_parser
+    from ds4top.parsers import whole_parser
 
     if shell not in SHELLS:
         raise ValueError(f"{shell}: one of {', '.join(SHELLS)}")

@@ -8,9 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from ds4top import exits
 from ds4top.core.config import Config, Scalar, settle, shown, template
-
-EXIT_CONFIG = 78
 
 
 def config_path(given: str | None, environment: Mapping[str, str]) -> Path:
@@ -90,7 +89,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
     for problem in config.problems:
         print(f"ds4top: {problem}", file=sys.stderr)
-    return EXIT_CONFIG if config.problems else 0
+    return exits.CONFIG if config.problems else 0
 
 
 def _init(path: Path) -> int:
@@ -98,9 +97,9 @@ def _init(path: Path) -> int:
         write_new(path, template())
     except FileExistsError:
         print(f"ds4top: {path} is there already and is left as it is", file=sys.stderr)
-        return 1
+        return exits.FAILED
     except OSError as error:
         print(f"ds4top: {path}: {error.strerror}", file=sys.stderr)
-        return 1
+        return exits.FAILED
     print(path)
     return 0
