@@ -13,14 +13,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ds4top import exits
 from ds4top.core.figures import Report
 from ds4top.core.tally import Window
 from ds4top.report import jsonout, markdown, text
 from ds4top.report.csvout import CsvRows
 from ds4top.report.load import LogFileError, load
-
-EXIT_OK = 0
-EXIT_USAGE = 64
 
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)")
 _AGO = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)\s*([smhd])")
@@ -95,7 +93,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"ds4top: report: {error}", file=sys.stderr)
     except LogFileError as error:
         print(f"ds4top: report: {error}", file=sys.stderr)
-    return EXIT_USAGE
+    return exits.USAGE
 
 
 def _main(args: argparse.Namespace) -> int:
@@ -147,4 +145,4 @@ def _print(words: str) -> int:
         # The reader has seen enough (``| head``); nothing more may be written, at exit neither.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return EXIT_OK
+    return 0
