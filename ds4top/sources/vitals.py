@@ -1,0 +1,168 @@
+"""The source ``vitals``: what the watched server uses, and who waits at its port."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ds4top.core.process import (
+    CLOSE_WAIT,
+    ESTABLISHED,
+    LISTEN,
+    ServerProcess,
+    parse_status,
+    status_bytes,
+)
+from ds4top.sources.base import SourceFault
+from ds4top.sources.pagecache import cached_bytes
+from ds4top.sources.procfs import ProcFs
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_CACHE_EVERY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """One look at a server. Sizes in bytes; ``None`` where it may not be read.
+
+    ``connections``: accepted ones at its port; ``queued``: not accepted yet; ``left``: the client
+    has closed and the server has not (CLOSE_WAIT): its work runs on for nobody.
+    """
+
+    pid: int
+    t: float
+    wall: float
+    state: str
+    rss_bytes: int | None
+    anon_bytes: int | None
+    file_bytes: int | None
+    shmem_bytes: int | None
+    swap_bytes: int | None
+    cpu_s: float
+    threads: int
+    major_faults: int
+    read_bytes: int | None
+    connections: int | None
+    queued: int | None
+    left: int | None
+    model_cached_bytes: int | None
+    oom_score_adj: int | None
+
+    def waiting(self, running: int) -> int | None:
+        """Requests that wait: at the port, beside the ``running`` ones; one connection each."""
+        if self.connections is None or self.queued is None:
+            return None
+        return max(self.connections + self.queued - running, 0)
+
+
+class VitalSigns:
+    """Source of ``Vitals`` of whatever server is watched at the moment."""
+
+    name = "vitals"
+    interval_s = 1.0
+
+    def __init__(
+        self,
+        watched: Callable[[], ServerProcess | None],
+        wall: Callable[[], float],
+        procfs: ProcFs | None = None,
+    ) -> None:
+        self._watched = watched
+        self._wall = wall
+        self._procfs = procfs or ProcFs(Path("/proc"))
+        self._turn = 0
+        self._model_fd: int | None = None
+        self._model = ""
+        self._cached: int | None = None
+
+    def open(self) -> None:
+        """Nothing to do."""
+
+    def read(self, now: float) -> Sequence[Vitals]:
+        """One look; nothing without a server. Raises ``SourceFault`` where it has ended."""
+        server = self._watched()
+        if server is None:
+            return ()
+        pid = server.target.pid
+        stat = self._procfs.stat(pid)
+        if stat is None or stat.start_ticks != server.target.start_ticks:
+            raise SourceFault("not_found", f"process {pid} has ended")
+        status = parse_status(self._text(pid, "status"))
+        connections, queued, left = self._at_the_port(server)
+        self._turn += 1
+        adj = self._text(pid, "oom_score_adj").strip()
+        return (
+            Vitals(
+                pid=pid,
+                t=now,
+                wall=self._wall(),
+                state=stat.state,
+                rss_bytes=status_bytes(status, "VmRSS"),
+                anon_bytes=status_bytes(status, "RssAnon"),
+                file_bytes=status_bytes(status, "RssFile"),
+                shmem_bytes=status_bytes(status, "RssShmem"),
+                swap_bytes=status_bytes(status, "VmSwap"),
+                cpu_s=stat.cpu_ticks / _TICKS,
+                threads=stat.threads,
+                major_faults=stat.major_faults,
+                read_bytes=self._read_bytes(pid),
+                connections=connections,
+                queued=queued,
+                left=left,
+                model_cached_bytes=self._model_cached(server.model_path),
+                oom_score_adj=int(adj) if adj.lstrip("-").isdecimal() else None,
+            ),
+        )
+
+    def close(self) -> None:
+        """Let go of the model file."""
+        if self._model_fd is not None:
+            os.close(self._model_fd)
+            self._model_fd = None
+
+    def _text(self, pid: int, name: str) -> str:
+        try:
+            return (self._procfs.root / str(pid) / name).read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def _read_bytes(self, pid: int) -> int | None:
+        for line in self._text(pid, "io").splitlines():
+            if line.startswith("read_bytes:"):
+                return int(line.split()[1])
+        return None
+
+    def _at_the_port(self, server: ServerProcess) -> tuple[int | None, int | None, int | None]:
+        if not server.listening:
+            return None, None, None
+        ports = {port for _, port in server.listening}
+        connections = queued = left = 0
+        for socket in self._procfs.sockets(server.target.pid):
+            if socket.port not in ports:
+                continue
+            if socket.state == LISTEN:
+                queued += socket.queued
+            elif socket.inode and socket.state == ESTABLISHED:
+                connections += 1
+            elif socket.inode and socket.state == CLOSE_WAIT:
+                left += 1
+        return connections, queued, left
+
+    def _model_cached(self, path: str | None) -> int | None:
+        """Bytes of the model in page cache, looked at now and then."""
+        if path is None:
+            return None
+        if path != self._model:
+            self.close()
+            self._model, self._cached = path, None
+        elif self._turn % _CACHE_EVERY:
+            return self._cached
+        try:
+            if self._model_fd is None:
+                self._model_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._cached = cached_bytes(self._model_fd)
+        except OSError:
+            self._cached = None
+        return self._cached
