@@ -13,8 +13,9 @@ from ds4top import exits
 from ds4top.archive.record import RecordingError, RecordingExistsError
 from ds4top.cli import zone_of
 from ds4top.core.config import Config, Scalar
+from ds4top.core.units import GIB
 from ds4top.reach.configfile import load
-from ds4top.session import Session, live, replay
+from ds4top.session import Session, Wanted, live, replay
 from ds4top.sources.base import SourceFault
 from ds4top.view.keymap import ACTIONS
 from ds4top.view.look import Look
@@ -91,11 +92,20 @@ def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: Exi
 
         speed = args.speed or 1.0
         demo = stack.enter_context(DemoServer(speed=speed))
-        session = live(str(demo.log_path))
+        session = live(Wanted(log=str(demo.log_path), demo=demo.mark))
         model = session.model
         model.demo = "demo" if speed == 1.0 else f"demo ×{speed:g}"
         model.speed, model.flags = speed, _DEMO_FLAGS
         return session
     if args.replay:
         return replay(args.replay, speed=args.speed or 1.0, tz=tz, year=args.year)  # type: ignore[arg-type]
-    return live(args.log, tz=tz, year=args.year, record=args.record, stdin_fd=stdin_fd)  # type: ignore[arg-type]
+    log = config.text("server.log")
+    wanted = Wanted(
+        pid=config.whole("server.pid"),
+        url=config.text("server.url"),
+        log=os.path.abspath(log) if log not in (None, "-") else log,
+        kv_dir=config.text("server.kv_dir"),
+        warning_bytes=int(config.number("memory.warning_gib") * GIB),
+        critical_bytes=int(config.number("memory.critical_gib") * GIB),
+    )
+    return live(wanted, tz=tz, year=args.year, record=args.record, stdin_fd=stdin_fd)  # type: ignore[arg-type]

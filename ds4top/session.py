@@ -12,17 +12,18 @@ from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from pathlib import Path
 from threading import Event as StopEvent
+from typing import cast
 
-from ds4top import __version__
+from ds4top import __version__, health
 from ds4top.archive.record import Recorder, RecordingError, read_recording
 from ds4top.core.logread import LogReader
+from ds4top.core.machine import Machine
 from ds4top.core.model import History, Model, Replay, SourceHealth
 from ds4top.core.reduce import Reducer
 from ds4top.core.stamps import DAY_S, StampClock
 from ds4top.core.state import LogState
-from ds4top.sources.base import SYSTEM_CLOCK, Clock
-from ds4top.sources.logsource import TAIL_BYTES, LogSource
-from ds4top.sources.logtail import LogFollower, StreamFollower
+from ds4top.sources.base import SYSTEM_CLOCK, Clock, Source
+from ds4top.sources.logroute import LogRouter, opener
 from ds4top.sources.mailbox import Mailbox
 from ds4top.sources.replay import ReplayClock, ReplaySource
 from ds4top.sources.samples import (
@@ -37,6 +38,9 @@ from ds4top.sources.samples import (
 )
 from ds4top.sources.supervisor import Supervisor
 from ds4top.sources.tracks import LogTrack, RecordTrack, Track
+from ds4top.watch import Wanted, Watch, recorded_sample
+
+MakeWatch = Callable[[Wanted, LogRouter, Callable[[], LogState], Clock], Watch]
 
 LIVE_LIMIT = 5_000
 """Requests and cache events that a live state keeps; samples ten times as many."""
@@ -55,30 +59,41 @@ class Session:
 
     def __init__(
         self,
-        make_source: Callable[[StopEvent], LogSource | ReplaySource],
+        make_source: Callable[[StopEvent], LogRouter | ReplaySource],
         name: str,
         clock: Clock,
         *,
         tz: tzinfo | None = None,
         recorder: Recorder | None = None,
         replay_clock: ReplayClock | None = None,
+        watch: Callable[[object, Callable[[], LogState]], Watch] | None = None,
     ) -> None:
+        """``watch`` makes the machine's store; its sources run only beside a live log."""
         self.clock = clock
         self.mailbox = Mailbox()
         self.supervisor = Supervisor(self.mailbox)
         self.source = make_source(self.supervisor.stopping)
+        self.watch: Watch | None = None
+        if watch is not None:
+            self.watch = watch(self.source, lambda: self.model.log)
         self.replay_clock = replay_clock
         self._recorder = recorder
         self._reducer = Reducer(LogState(limit=LIVE_LIMIT))
         self._errors: dict[str, SourceError] = {}
         self._breaks = ""
-        self.model = Model(self._reducer.state, clock.wall(), name, tz)
+        self._machine_sources: list[Source] = []
+        if self.watch is not None and isinstance(self.source, LogRouter):
+            self._machine_sources = self.watch.sources()
+        machine = self.watch.machine if self.watch is not None else Machine()
+        self.model = Model(self._reducer.state, clock.wall(), machine, name, tz)
         self.on_log: Callable[[bytes], None] | None = None
         self.on_reset: Callable[[], None] | None = None
 
     def start(self) -> None:
         """Start the source threads."""
         self.supervisor.add(self.source)
+        for source in self._machine_sources:
+            self.supervisor.add(source)
         self.supervisor.start()
 
     def close(self) -> None:
@@ -109,6 +124,10 @@ class Session:
 
     def _take(self, sample: object) -> None:
         model = self.model
+        if self.watch is not None and self.watch.take(sample):
+            if self._recorder is not None:
+                self._recorder.record("machine", sample)
+            return
         match sample:
             case LogEvents():
                 self._reducer.apply(sample.events, sample.wall if sample.live else None)
@@ -160,32 +179,24 @@ class Session:
         model.health = self._health()
 
     def _health(self) -> tuple[SourceHealth, ...]:
-        found: list[SourceHealth] = []
-        error = next(iter(self._errors.values()), None)
-        log = self.model.log
-        heard = log.heard_at
-        age = max(0.0, self.model.now - heard) if heard is not None else None
-        if error is not None:
-            state = {"not_found": "missing", "permission": "denied"}.get(error.kind, "error")
-            found.append(SourceHealth("log", state, error.message, age))
-        elif self._breaks:
-            found.append(SourceHealth("log", "missing", self._breaks, age))
-        else:
-            found.append(SourceHealth("log", "ok", self.model.source, age))
-        for name, why in _NOT_READ:
-            found.append(SourceHealth(name, "missing", why))
+        model = self.model
+        heard = model.log.heard_at
+        age = max(0.0, model.now - heard) if heard is not None else None
+        error = self._errors.get("log") or self._errors.get("replay")
+        if isinstance(self.source, LogRouter):
+            address = self.source.address
+            model.source = address.name if address is not None else ""
+        found = [health.log_health(error, self._breaks, model.source, age, model.machine)]
+        if not self._machine_sources:
+            return (*found, *health.replayed())
+        found += health.others(
+            [source.name for source in self._machine_sources],
+            self._errors,
+            self.supervisor.beats(),
+            health.details_of(model.machine),
+            self.clock.monotonic(),
+        )
         return tuple(found)
-
-
-_NOT_READ = (
-    ("process", "not read by this version: state comes from the log alone"),
-    ("memory", "not read by this version: headroom is not known"),
-    ("GPU (NVML)", "not read by this version"),
-    ("KV directory", "not read by this version: what the log tells is shown"),
-    ("/v1/models", "not asked by this version"),
-    ("/metrics", "not asked by this version"),
-    ("kernel log", "not read by this version: OOM kills are not seen"),
-)
 
 
 def _store() -> Reducer:
@@ -197,33 +208,34 @@ def _reader(tz: tzinfo | None, year: int | None) -> Callable[[float], LogReader]
 
 
 def live(
-    path: str,
+    wanted: Wanted,
     *,
     tz: tzinfo | None = None,
     year: int | None = None,
     clock: Clock = SYSTEM_CLOCK,
     record: str | None = None,
     stdin_fd: int = 0,
+    watch: MakeWatch = Watch,
 ) -> Session:
-    """A session that follows a log: a path, or ``-`` for the pipe on ``stdin_fd``.
+    """A session over the server that is found, or that ``wanted`` names; a log ``-`` is a pipe.
 
-    Raises ``SourceFault`` where standard input is a terminal, ``OSError`` or
-    ``RecordingExistsError`` where the recording cannot be made.
+    Raises ``OSError`` or ``RecordingExistsError`` where the recording cannot be made.
     """
 
-    def make_source(stop: StopEvent) -> LogSource:
-        follower: LogFollower | StreamFollower
-        if path == "-":
-            follower = StreamFollower(stdin_fd, stop=stop, monotonic=clock.monotonic)
-        else:
-            follower = LogFollower(path, TAIL_BYTES, clock.monotonic)
-        return LogSource(follower, _reader(tz, year), _store, clock)
+    def make_source(stop: StopEvent) -> LogRouter:
+        return LogRouter(opener(_reader(tz, year), _store, clock, stop, stdin_fd))
 
     recorder = None
     if record is not None:
         recorder = Recorder(record, {"name": platform.node()}, __version__, clock=clock)
-    name = "standard input" if path == "-" else os.path.abspath(path)
-    return Session(make_source, name, clock, tz=tz, recorder=recorder)
+    return Session(
+        make_source,
+        "",
+        clock,
+        tz=tz,
+        recorder=recorder,
+        watch=lambda router, log: watch(wanted, cast(LogRouter, router), log, clock),
+    )
 
 
 def replay(
@@ -242,12 +254,17 @@ def replay(
     monotonic = None if fixed else SYSTEM_CLOCK.monotonic
     clock = ReplayClock(speed, monotonic)
     track = _track(path, tz, year)
+
+    def store(source: object, log: Callable[[], LogState]) -> Watch:
+        return Watch(Wanted(), LogRouter(opener(_reader(tz, year), _store)), log, clock.clock())
+
     return Session(
-        lambda stop: ReplaySource(track, clock, _reader(tz, year)),
+        lambda stop: ReplaySource(track, clock, _reader(tz, year), recorded_sample),
         os.path.abspath(path),
         clock.clock(),
         tz=tz,
         replay_clock=clock,
+        watch=store,
     )
 
 
@@ -259,4 +276,4 @@ def _track(path: str, tz: tzinfo | None, year: int | None) -> Track:
     return LogTrack(path, lambda mtime: StampClock(mtime + DAY_S, tz, year).at)
 
 
-__all__ = ["LIVE_LIMIT", "RecordingError", "Session", "live", "replay"]
+__all__ = ["LIVE_LIMIT", "RecordingError", "Session", "Wanted", "live", "replay"]

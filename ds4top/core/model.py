@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
+from ds4top.core.machine import Machine
 from ds4top.core.state import LogState
 
 
@@ -45,6 +46,7 @@ class Model:
 
     log: LogState
     now: float
+    machine: Machine = field(default_factory=Machine)
     source: str = ""
     tz: tzinfo | None = None
     replay: Replay | None = None

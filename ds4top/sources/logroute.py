@@ -209,12 +209,16 @@ def opener(
     make_store: MakeStore,
     clock: Clock = SYSTEM_CLOCK,
     stop: Event | None = None,
+    stdin_fd: int = 0,
 ) -> MakeLog:
-    """How the router opens what it is pointed at."""
+    """How the router opens what it is pointed at; the path ``-`` is the pipe on ``stdin_fd``."""
 
     def make(address: LogAddress) -> LogReading:
         if address.path is None:
             return CommandLog(address.command, make_reader, make_store, clock, stop)
+        if address.path == "-":
+            pipe = StreamFollower(stdin_fd, stop=stop, monotonic=clock.monotonic)
+            return LogSource(pipe, make_reader, make_store, clock)
         follower = LogFollower(address.path, TAIL_BYTES, clock.monotonic)
         return LogSource(follower, make_reader, make_store, clock)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ds4top.core.process import (
@@ -15,46 +14,13 @@ from ds4top.core.process import (
     parse_status,
     status_bytes,
 )
+from ds4top.core.vitals import Vitals
 from ds4top.sources.base import SourceFault
 from ds4top.sources.pagecache import cached_bytes
 from ds4top.sources.procfs import ProcFs
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _CACHE_EVERY = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Vitals:
-    """One look at a server. Sizes in bytes; ``None`` where it may not be read.
-
-    ``connections``: accepted ones at its port; ``queued``: not accepted yet; ``left``: the client
-    has closed and the server has not (CLOSE_WAIT): its work runs on for nobody.
-    """
-
-    pid: int
-    t: float
-    wall: float
-    state: str
-    rss_bytes: int | None
-    anon_bytes: int | None
-    file_bytes: int | None
-    shmem_bytes: int | None
-    swap_bytes: int | None
-    cpu_s: float
-    threads: int
-    major_faults: int
-    read_bytes: int | None
-    connections: int | None
-    queued: int | None
-    left: int | None
-    model_cached_bytes: int | None
-    oom_score_adj: int | None
-
-    def waiting(self, running: int) -> int | None:
-        """Requests that wait: at the port, beside the ``running`` ones; one connection each."""
-        if self.connections is None or self.queued is None:
-            return None
-        return max(self.connections + self.queued - running, 0)
 
 
 class VitalSigns:

@@ -43,6 +43,9 @@ def python_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{old}" if old else root}
 
 
+MARK = "DS4TOP_DEMO"
+
+
 class DemoServer:
     """Context manager. Paths and the address are known from the start, the pid once it runs.
 
@@ -110,6 +113,11 @@ class DemoServer:
         return self.workdir / "control"
 
     @property
+    def mark(self) -> str:
+        """What its servers carry in their environment, so that nobody else lists them."""
+        return str(self.workdir)
+
+    @property
     def server_argv(self) -> list[str]:
         """The server's argument vector."""
         residency = ["--no-mmap"] if self.profile == DEFAULT_PROFILE else []
@@ -148,7 +156,12 @@ class DemoServer:
         self.workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._make_model()
         leash = self.workdir / "leash"
-        environment = {**python_environment(), "DS4_LOCK_FILE": str(self.lock_path)}
+        environment = {
+            **python_environment(),
+            "DS4_LOCK_FILE": str(self.lock_path),
+            # Whoever looks for servers leaves one with this mark aside.
+            MARK: self.mark,
+        }
         driver = [
             sys.executable,
             "-m",

@@ -38,17 +38,16 @@ def clock_text(model: Model, seconds: bool) -> str:
     return datetime.fromtimestamp(model.now, model.tz).strftime(form)
 
 
-def residency_of(model: Model) -> str:
-    """How the weights are held as far as the start-up lines tell; memory is not looked at."""
-    life = model.log.life
-    stages = {stage.stage for stage in life.stages} if life else set()
-    if stages & {"copy", "artifacts"}:
-        return "copy (by its log)"
-    if "register" in stages or "prefetch" in stages:
-        return "mmap (by its log)"
-    if "tensors" in stages:
-        return "copy (by its log)"
-    return ""
+def residency_words(model: Model) -> str:
+    """How the weights are held; by the log alone it says so."""
+    found, why = model.machine.residency(model.log)
+    if found == "unknown":
+        return ""
+    server = model.machine.server
+    if "start-up lines" in why:
+        return f"{found} (by its log)"
+    argv = server.argv or () if server is not None else ()
+    return f"{found} (--no-mmap)" if "--no-mmap" in argv else str(found)
 
 
 def header_row(model: Model, status: Status, look: Look, width: int) -> Row:
@@ -71,23 +70,36 @@ def header_row(model: Model, status: Status, look: Look, width: int) -> Row:
     parts: list[Row] = [badge(status)]
     if status.last_known or (status.state is ServerState.STOPPED and status.quiet_s is not None):
         parts.append(row((f"{fmt_age(status.quiet_s)} ago", "stale")))
-    if life is not None:
+    server = model.machine.server
+    if server is not None:
+        parts.append(row((f"{server.target.comm} {server.target.pid}", "title")))
+        parts.append(_up(model.now - server.started_wall))
+    elif life is not None:
         parts.append(row(("ds4-server", "title")))
         if life.listening_at is not None and status.state is not ServerState.STOPPED:
-            # Minutes are enough here: seconds would repaint the line for nothing.
-            minutes = int(model.now - life.listening_at) // 60
-            up = fmt_duration(minutes * 60.0) if minutes >= 60 else f"{minutes or '<1'} m"
-            parts.append(row(("up ", "label"), up))
-        if residency := residency_of(model):
-            parts.append(row(residency))
-        if life.url:
-            parts.append(row((life.url.removeprefix("http://"), "label")))
-        parts.append(row(("waiting ", "label"), "–"))
+            parts.append(_up(model.now - life.listening_at))
+    if residency := residency_words(model):
+        parts.append(row(residency))
+    if server is not None:
+        parts.append(row(server.started_by))
+    waiting = model.machine.waiting(model.log)
+    if waiting is not None:
+        parts.append(row(("waiting ", "label"), (str(waiting), "warn" if waiting else "text")))
+    if life is not None and life.url and server is None:
+        parts.append(row((life.url.removeprefix("http://"), "label")))
     if status.why and not status.last_known:
         parts.insert(1, row((status.why, "warn")))
     room = width - row_width(tail) - 4
     left = pack(parts, max(room, 10), gap=3)
     return row(" ", fit(left, max(room, 0), "<", look.charset), "  ", tail)
+
+
+def _up(seconds: float) -> Row:
+    # Minutes are enough here: seconds would repaint the line for nothing.
+    minutes = int(max(seconds, 0.0)) // 60
+    return row(
+        ("up ", "label"), fmt_duration(minutes * 60.0) if minutes >= 60 else f"{minutes or '<1'} m"
+    )
 
 
 def _part(done: float, total: float) -> float | None:

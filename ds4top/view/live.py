@@ -8,13 +8,13 @@ from ds4top.core.units import (
     fmt_age,
     fmt_duration,
     fmt_k,
-    fmt_mib,
     fmt_ms,
     fmt_pct,
     fmt_tokens,
     fmt_tps,
 )
 from ds4top.view.look import Look
+from ds4top.view.memory import compact_memory
 from ds4top.view.now import (
     class_words,
     context_limit,
@@ -95,25 +95,6 @@ def kv_rows(model: Model, today: Today) -> tuple[Row, ...]:
     )
 
 
-def memory_rows(model: Model, width: int) -> tuple[Row, ...]:
-    """Memory and GPU: what the log says of them, and that the rest is not known."""
-    life = model.log.life
-    plan = life.plan if life is not None else {}
-    parts: list[str] = []
-    if life is not None and life.buffers is not None:
-        parts.append(f"context buffers {fmt_mib(life.buffers.size_mib * 1048576)} MiB")
-    if "planned_gib" in plan:
-        parts.append(f"planned {plan['planned_gib']} GiB with weights {plan.get('model_gib', '–')}")
-    if life is not None and life.oom_score_adj is not None:
-        parts.append(f"oom_score_adj {life.oom_score_adj}")
-    known = ", ".join(parts) if parts else "nothing in the log"
-    return (
-        row((" MEMORY", "title"), ("  headroom –  not known: memory is not read yet", "dim")),
-        row((" by the log ", "label"), known),
-        row((" GPU", "title"), ("     –  not known: NVML is not read yet", "dim")),
-    )
-
-
 def compact_rows(
     model: Model, status: Status, look: Look, book: RateBook, today: Today, width: int
 ) -> tuple[Row, ...]:
@@ -123,7 +104,7 @@ def compact_rows(
     life = model.log.life
     if request is None:
         words = status.why or (life.url if life and life.url else "") or "no request yet"
-        return (row(f" {words}"), row((" headroom –  not known", "dim")))
+        return (row(f" {words}"), *compact_memory(model, status, width))
     used = max(request.context_tokens, request.prompt_tokens)
     expected = book.expected(max(request.context_tokens, 1))
     ratio = request.decode_tps / expected.tps if expected and request.decode_tps else None
@@ -179,5 +160,5 @@ def compact_rows(
         window,
         turn,
         cache,
-        row((" headroom –  not known: memory is not read yet", "dim")),
+        *compact_memory(model, status, width),
     )

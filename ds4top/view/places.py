@@ -125,28 +125,6 @@ def launch_view(model: Model) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def memory_view(model: Model) -> tuple[Row, ...]:
-    """A designed blank: what will stand here, and what the log says already."""
-    life = model.log.life
-    rows: list[Row] = [
-        row(
-            (" MEMORY", "title"),
-            ("   not known yet: /proc and NVML are not read by this version", "dim"),
-        ),
-        row(""),
-    ]
-    if life is not None and life.buffers is not None:
-        rows.append(row(("  context buffers   ", "label"), f"{life.buffers.size_mib:,.2f} MiB"))
-    plan = life.plan if life is not None else {}
-    rows += [
-        row((f"  {name.replace('_', ' '):<18}", "label"), f"{value}")
-        for name, value in plan.items()
-    ]
-    warnings = life.warnings if life is not None else {}
-    rows += [row((f"  {count} × {name}", "warn")) for name, count in warnings.items()]
-    return tuple(rows)
-
-
 def sources_view(model: Model, width: int) -> tuple[Row, ...]:
     """Each source with its state, its age and what is missing; what was not recognised."""
     log = model.log

@@ -12,7 +12,8 @@ from ds4top.ui.screens.base import View
 from ds4top.ui.screens.detail import Detail
 from ds4top.ui.widgets.lines import LineView, TableView
 from ds4top.view import requests as req
-from ds4top.view.live import compact_rows, kv_line, kv_rows, memory_rows
+from ds4top.view.live import compact_rows, kv_line, kv_rows
+from ds4top.view.memory import memory_line, memory_rows
 from ds4top.view.now import now_rows
 from ds4top.view.plot import draw_plot
 from ds4top.view.rates import plot_spec
@@ -132,7 +133,11 @@ class Live(RequestTable):
             tall = self._kv.size.height > 1
             self._kv.show(kv_rows(model, today) if tall else (kv_line(model, today),))
         if self._memory.display:
-            self._memory.show(memory_rows(model, self._memory.size.width))
+            size = self._memory.size
+            if size.height > 1:
+                self._memory.show(memory_rows(model, status, size.width, look))
+            else:
+                self._memory.show((memory_line(model, status, size.width),))
         if self._plot.display:
             self._show_plot()
         self.show_requests(_RECENT)

@@ -11,6 +11,7 @@ from ds4top.ui.screens.live import RequestTable
 from ds4top.ui.widgets.lines import TableView
 from ds4top.view import places
 from ds4top.view.logview import LogLines
+from ds4top.view.memory import memory_view
 from ds4top.view.text import Row, row, row_text
 
 
@@ -75,13 +76,14 @@ class Kv(Page):
 
 
 class Memory(Page):
-    """What will be known of memory."""
+    """Who holds what, how headroom went, what fits."""
 
     name_ = "memory"
 
     def rows(self) -> tuple[Row, ...]:
         """What the log says of it."""
-        return places.memory_view(self.ds4top.model)
+        app = self.ds4top
+        return memory_view(app.model, app.status(), self.size.width, app.look)
 
 
 class Launch(Page):

@@ -1,0 +1,233 @@
+"""Everything about the machine under the model: process, memory, GPU, kernel. A mutable store.
+
+Fed sample by sample by whoever owns it, with the log's state beside it, for residency and loading
+are told by several sources at once. Views read it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from ds4top.core.derive import ServerState
+from ds4top.core.gpu import GpuProcess, GpuSample, GpuTrack, server_bytes
+from ds4top.core.kernlines import KernelTrack
+from ds4top.core.meminfo import MemorySample
+from ds4top.core.memory import (
+    GIB,
+    NextPrefill,
+    Parts,
+    Residency,
+    ServerMemory,
+    context_bytes,
+    next_prefill,
+    parts_of,
+    residency_of,
+)
+from ds4top.core.memtrack import Loading, MemoryTrack
+from ds4top.core.plan import Target
+from ds4top.core.process import ServerProcess, changes
+from ds4top.core.state import Life, LogState, Phase
+from ds4top.core.vitals import Vitals
+
+DEFAULT_CTX = 32_768
+_PAST = 50
+_CHUNK_ROWS = {2048: 2304, 4096: 4352}
+AGENT_FLAGS = frozenset({"--no-mmap", "--max-batch-size"})
+
+
+@dataclass(slots=True)
+class Machine:
+    """``read`` names the sources that have given anything; what no source gives is unknown."""
+
+    servers: tuple[ServerProcess, ...] = ()
+    server: ServerProcess | None = None
+    before: ServerProcess | None = None
+    gone: Target | None = None
+    gone_wall: float | None = None
+    changed: tuple[str, ...] = ()
+    vitals: Vitals | None = None
+    memory: MemoryTrack = field(default_factory=MemoryTrack)
+    gpus: dict[int, GpuTrack] = field(default_factory=dict)
+    kernel: KernelTrack = field(default_factory=KernelTrack)
+    prefills: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_PAST))
+    unified: bool = True
+    ok_bytes: int = 6 * GIB
+    critical_bytes: int = int(2.5 * GIB)
+    version: int = 0
+    _prefill: tuple[int, int, int] | None = None
+
+    # taking -------------------------------------------------------------------------------
+
+    def seen(self, servers: tuple[ServerProcess, ...], chosen: ServerProcess | None) -> None:
+        """Who runs, and who is watched."""
+        self.version += 1
+        self.servers = servers
+        if chosen is None:
+            self.server = None
+            return
+        last = self.server or self.before
+        if last is not None and last.target != chosen.target:
+            self.changed = changes(last, chosen)
+            self.before = last
+            self.vitals = None
+            self.prefills.clear()
+        self.server = chosen
+        self.gone = self.gone_wall = None
+
+    def ended(self, target: Target, wall: float) -> None:
+        """The watched server is gone."""
+        self.version += 1
+        self.gone, self.gone_wall = target, wall
+        self.before, self.server, self.vitals = self.server or self.before, None, None
+
+    def take_vitals(self, vitals: Vitals) -> None:
+        """What the server uses."""
+        self.version += 1
+        if self.server is not None and vitals.pid == self.server.target.pid:
+            self.vitals = vitals
+
+    def take_gpu(self, sample: GpuSample, decoded_tokens: int) -> None:
+        """One GPU."""
+        self.version += 1
+        self.gpus.setdefault(sample.index, GpuTrack()).take(sample, decoded_tokens)
+        self.unified = any(track.sample.unified for track in self.gpus.values() if track.sample)
+
+    def lose_gpus(self) -> None:
+        """The driver is gone: its rows go."""
+        self.version += 1
+        self.gpus.clear()
+
+    def take_memory(self, sample: MemorySample, log: LogState, state: ServerState) -> None:
+        """Memory, judged by what is known of the server and its log."""
+        self.version += 1
+        server = self.server_memory(log) if self.server is not None else None
+        loading = self.loading(log) if state is ServerState.LOADING and self.server else None
+        self.memory.take(
+            sample,
+            server,
+            loading,
+            ok_bytes=self.ok_bytes,
+            critical_bytes=self.critical_bytes,
+        )
+        self._watch_prefill(log)
+
+    def _watch_prefill(self, log: LogState) -> None:
+        """Keep by how much headroom fell in each prefill."""
+        headroom = self.memory.headroom
+        request = log.running
+        active = request is not None and request.phase is Phase.PREFILL
+        if self._prefill is not None:
+            number, begin, lowest = self._prefill
+            if request is None or request.number != number or not active:
+                size = next((r.new_tokens for r in log.requests[-5:] if r.number == number), 0)
+                if size:
+                    self.prefills.append((size, max(begin - lowest, 0)))
+                self._prefill = None
+            elif headroom is not None:
+                self._prefill = (number, begin, min(lowest, headroom))
+        elif active and request is not None and headroom is not None:
+            self._prefill = (request.number, headroom, headroom)
+
+    # figures ------------------------------------------------------------------------------
+
+    @property
+    def gpu(self) -> GpuSample | None:
+        """The first GPU's last sample."""
+        for _, track in sorted(self.gpus.items()):
+            return track.sample
+        return None
+
+    def samples(self) -> list[GpuSample]:
+        """The last sample of each GPU."""
+        return [track.sample for _, track in sorted(self.gpus.items()) if track.sample]
+
+    @property
+    def held_bytes(self) -> int | None:
+        """What the server holds on the GPU; ``None`` where NVML does not tell."""
+        if self.server is None or not self.gpus:
+            return None
+        return server_bytes(self.samples(), self.server.target.pid)
+
+    def residency(self, log: LogState) -> tuple[Residency, str]:
+        """How the weights are held: by where the bytes are, else by the start-up lines."""
+        server = self.server
+        if server is not None:
+            cached = self.vitals.model_cached_bytes if self.vitals else None
+            found, why = residency_of(server.model_bytes, self.held_bytes, cached)
+            if found is not Residency.UNKNOWN:
+                return found, why
+        told = log_residency(log.life)
+        if told is not Residency.UNKNOWN:
+            return told, "by its start-up lines"
+        return Residency.UNKNOWN, why if server is not None else "no server is seen"
+
+    def server_memory(self, log: LogState) -> ServerMemory:
+        """The server's own memory, as far as it is known."""
+        server, vitals = self.server, self.vitals
+        return ServerMemory(
+            residency=self.residency(log)[0],
+            file_bytes=server.model_bytes if server else None,
+            gpu_bytes=self.held_bytes,
+            anon_bytes=(vitals.anon_bytes or 0) if vitals else 0,
+            shmem_bytes=(vitals.shmem_bytes or 0) if vitals else 0,
+            cached_bytes=vitals.model_cached_bytes if vitals else None,
+        )
+
+    def loading(self, log: LogState) -> Loading | None:
+        """What a load that goes on still takes; ``None`` where the model's size is not known."""
+        server = self.server
+        if server is None or server.model_bytes is None:
+            return None
+        stages = log.life.stages if log.life else []
+        told = max((s.done_gib or 0.0 for s in stages if s.stage in ("tensors", "copy")), default=0)
+        held = self.held_bytes or 0
+        copies = log_residency(log.life) is not Residency.MMAP
+        return Loading(
+            server.model_bytes, max(int(told * GIB), held), self.context_bytes(log), copies
+        )
+
+    def context_bytes(self, log: LogState) -> int:
+        """Context buffers: as printed, else by the formula for its ``--ctx``."""
+        life = log.life
+        if life is not None and life.buffers is not None:
+            return int(life.buffers.size_mib * (1 << 20))
+        ctx = self.server.context_tokens if self.server else None
+        return context_bytes(ctx or DEFAULT_CTX, 2048, _CHUNK_ROWS[2048])
+
+    def parts(self, log: LogState) -> Parts | None:
+        """Who holds the machine's memory."""
+        sample = self.memory.sample
+        if sample is None:
+            return None
+        server = self.server_memory(log) if self.server else None
+        others = sum(process.used_bytes or 0 for process in self.others())
+        return parts_of(sample, server, others, unified=self.unified)
+
+    def others(self) -> tuple[GpuProcess, ...]:
+        """Other processes on the GPU, the largest first."""
+        pid = self.server.target.pid if self.server else None
+        found = [process for sample in self.samples() for process in sample.others(pid)]
+        return tuple(sorted(found, key=lambda process: -(process.used_bytes or 0)))
+
+    def next_prefill(self, tokens: int) -> NextPrefill:
+        """What a prefill of so many tokens takes, and whether it fits."""
+        argv = frozenset(self.server.argv or ()) if self.server else frozenset()
+        agent = bool(argv & AGENT_FLAGS)
+        return next_prefill(tokens, self.memory.headroom, self.prefills, agent=agent)
+
+    def waiting(self, log: LogState) -> int | None:
+        """Requests that wait, by the server's connections."""
+        return self.vitals.waiting(len(log.open)) if self.vitals else None
+
+
+def log_residency(life: Life | None) -> Residency:
+    """How the weights are held as far as the start-up lines tell."""
+    stages = {stage.stage for stage in life.stages} if life else set()
+    if stages & {"copy", "artifacts"}:
+        return Residency.COPY
+    if stages & {"register", "prefetch"}:
+        return Residency.MMAP
+    if "tensors" in stages:
+        return Residency.COPY
+    return Residency.UNKNOWN

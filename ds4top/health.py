@@ -1,0 +1,96 @@
+"""How each source is: present, missing and why, its age and what it costs. For the Sources view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ds4top.core.machine import Machine
+from ds4top.core.model import SourceHealth
+from ds4top.sources.samples import SourceError
+from ds4top.sources.supervisor import Beat
+
+STALE_S = 2.0
+STUCK_S = 5.0
+_STATES = {"not_found": "missing", "permission": "denied", "unsupported": "missing"}
+REPLAYED = ("process", "memory", "GPU (NVML)", "KV directory", "/v1/models", "/metrics")
+
+
+def log_health(
+    error: SourceError | None, broken: str, name: str, age_s: float | None, machine: Machine
+) -> SourceHealth:
+    """Of the log: what is wrong with it, else where it is read, else why there is none."""
+    if error is not None:
+        return SourceHealth("log", _STATES.get(error.kind, "error"), error.message, age_s)
+    if broken:
+        return SourceHealth("log", "missing", broken, age_s)
+    if name:
+        return SourceHealth("log", "ok", name, age_s)
+    server = machine.server
+    if server is None:
+        return SourceHealth("log", "missing", "no server is running, so no log is read")
+    place = server.log
+    mend = f"; {place.mend}" if place.mend else ""
+    return SourceHealth("log", "missing", f"{place.detail}{mend}")
+
+
+def others(
+    names: Sequence[str],
+    errors: Mapping[str, SourceError],
+    beats: Mapping[str, Beat],
+    details: Mapping[str, str],
+    now: float,
+) -> list[SourceHealth]:
+    """Of every source but the log; ``now`` is monotonic. A source that hangs is stuck, not gone."""
+    found: list[SourceHealth] = []
+    for name in names:
+        beat, error = beats.get(name), errors.get(name)
+        cost_ms = beat.cost_s * 1000 if beat is not None else None
+        age_s = None
+        if beat is not None and beat.last_ok_t is not None:
+            age_s = max(now - beat.last_ok_t, 0.0)
+        if error is not None:
+            state = _STATES.get(error.kind, "error")
+            found.append(SourceHealth(name, state, error.message, age_s, cost_ms))
+        elif beat is not None and beat.state == "reading" and now - beat.t > STUCK_S:
+            words = f"no answer for {now - beat.t:.0f} s; everything else goes on"
+            found.append(SourceHealth(name, "stale", words, age_s, cost_ms))
+        elif beat is None or beat.last_ok_t is None:
+            found.append(SourceHealth(name, "missing", "not read yet", age_s, cost_ms))
+        else:
+            found.append(SourceHealth(name, "ok", details.get(name, ""), age_s, cost_ms))
+    return found
+
+
+def replayed() -> list[SourceHealth]:
+    """Of a replay: a log has nothing else in it."""
+    why = "not in what is replayed"
+    return [SourceHealth(name, "missing", why) for name in REPLAYED]
+
+
+def details_of(machine: Machine) -> dict[str, str]:
+    """What each source has, in a few words."""
+    details: dict[str, str] = {}
+    server, vitals = machine.server, machine.vitals
+    if server is not None:
+        denied = f"; not readable: {', '.join(server.denied)}" if server.denied else ""
+        details["process"] = f"{server.target.comm} {server.target.pid}{denied}"
+    elif machine.servers:
+        pids = ", ".join(str(each.target.pid) for each in machine.servers)
+        details["process"] = f"{len(machine.servers)} servers: {pids}; choose one with --pid"
+    else:
+        details["process"] = "no ds4-server or llama-server runs here"
+    if vitals is not None:
+        details["vitals"] = f"pid {vitals.pid}, {vitals.threads} threads"
+    sample = machine.memory.sample
+    if sample is not None:
+        details["memory"] = f"{sample.total_bytes / (1 << 30):.1f} GiB in all"
+    gpus = machine.samples()
+    if gpus:
+        kind = "unified memory" if machine.unified else "memory of its own"
+        details["GPU (NVML)"] = f"{gpus[0].name or 'GPU'}, {kind}"
+    kernel = machine.kernel
+    details["kernel log"] = (
+        f"{len(kernel.kills)} OOM kills, {len(kernel.xids)} Xid,"
+        f" {kernel.no_memory} NV_ERR_NO_MEMORY"
+    )
+    return details

@@ -1,0 +1,404 @@
+"""Memory and GPU as rows: the stacked bar, headroom, what fits, who holds what over time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from ds4top.core.derive import ServerState, Status
+from ds4top.core.gpu import GpuSample, GpuTrack
+from ds4top.core.memory import GIB, Parts, fits_bytes
+from ds4top.core.memtrack import MemoryTrack
+from ds4top.core.model import Model
+from ds4top.core.units import fmt_age, fmt_duration, fmt_gib, fmt_num
+from ds4top.view.look import Look
+from ds4top.view.now import context_limit
+from ds4top.view.text import Row, Share, bar, columns, pack, row, sparkline, stacked_bar
+
+NEXT_TOKENS = 64_000
+"""The prefill that a headroom is held against on the Live view."""
+IMAGE_BYTES = 17 * GIB
+"""A large image model in eight bits, as a co-tenant."""
+
+PARTS: tuple[tuple[str, str, str, str], ...] = (
+    ("server_weights", "weights", "w", "mem-weights"),
+    ("server_working", "work", "wk", "mem-working"),
+    ("other_gpu", "other GPU", "gpu", "mem-other-gpu"),
+    ("other_processes", "others", "oth", "mem-other"),
+    ("cache", "cache", "c", "mem-cache"),
+    ("kernel", "kernel", "k", "mem-kernel"),
+    ("unaccounted", "unaccounted", "?", "mem-unaccounted"),
+    ("free", "free", "f", "mem-free"),
+)
+"""Field of the account, its label, short label and style, in the order of the bar."""
+
+WORDS: dict[str, str] = {
+    "server_weights": "the model's weights: a copy in CUDA memory, or its file in page cache",
+    "server_working": "the server's own: KV cache, buffers, arenas, heap",
+    "other_gpu": "CUDA memory of other processes",
+    "other_processes": "anonymous and shared memory of other processes",
+    "cache": "page cache that can be given back, without mapped weights",
+    "kernel": "what the kernel keeps: slabs, stacks, page tables, huge pages",
+    "unaccounted": "in no counter: driver buffers, memory that NVML does not tell",
+    "free": "MemFree: what CUDA gets without any reclaim",
+}
+LEVELS: dict[str, str] = {"ok": "ok", "warning": "warn", "critical": "crit", "unknown": "dim"}
+
+
+def parts_bar(parts: Parts, width: int, look: Look) -> Row:
+    """One bar in GiB that adds up to the machine."""
+    amounts = parts.as_dict()
+    shares = [
+        Share(
+            f"{label} {fmt_gib(amounts[name])}",
+            float(max(amounts[name], 0)),
+            style,
+            short if amounts[name] < GIB else fmt_gib(amounts[name], 0),
+        )
+        for name, label, short, style in PARTS
+        if amounts[name] > 0
+    ]
+    return stacked_bar(shares, width, look.charset)
+
+
+def trend(track: MemoryTrack) -> str:
+    """Whether headroom gets better or worse, by its slope; a slow one by the hour."""
+    slope = track.slope()
+    if slope is None:
+        return ""
+    if abs(slope) >= 0.05 * GIB:
+        return f"{'falling' if slope < 0 else 'rising'} {fmt_gib(abs(slope), 2)} GiB/s"
+    hourly = track.slope(600.0)
+    if hourly is None or abs(hourly) * 3600 < 0.05 * GIB:
+        return "steady"
+    return f"{'falling' if hourly < 0 else 'rising'} {fmt_gib(abs(hourly) * 3600)} GiB/h"
+
+
+def _headroom(model: Model, status: Status) -> Row:
+    track = model.machine.memory
+    style = LEVELS[track.level]
+    if track.sample is None:
+        return row((why_no_memory(model), "dim"))
+    if status.state is ServerState.LOADING and track.projected is not None:
+        return row(
+            "projected ",
+            (fmt_gib(track.projected, unit=True), style if style != "ok" else "now"),
+            f", now {fmt_gib(track.headroom)}",
+        )
+    if track.headroom is None:
+        available = fmt_gib(track.sample.available_bytes, unit=True)
+        return row(
+            "headroom ",
+            ("–", "dim"),
+            f"   available {available}",
+            ("; how the weights are held is not known", "dim"),
+        )
+    return row("headroom ", (fmt_gib(track.headroom, unit=True), style if style != "ok" else "now"))
+
+
+def why_no_memory(model: Model) -> str:
+    """Why there is no figure."""
+    if model.replay is not None:
+        return "headroom –  not in what is replayed"
+    health = next((each for each in model.health if each.name == "memory"), None)
+    return f"headroom –  {health.detail if health else 'not known'}"
+
+
+def next_words(model: Model, tokens: int = NEXT_TOKENS) -> Row:
+    """What the next big prefill takes, and the verdict."""
+    if model.machine.memory.headroom is None:
+        return ()
+    limit = context_limit(model)
+    found = model.machine.next_prefill(min(tokens, limit) if limit else tokens)
+    style = {"fits": "ok", "tight": "warn", "does not fit": "crit"}.get(found.verdict, "dim")
+    need = "nothing more" if not found.need_bytes else f"{fmt_gib(found.need_bytes)} GiB"
+    return row(
+        f"prefill of {found.tokens // 1000}K needs {need} ({found.origin}): ",
+        (found.verdict, style),
+    )
+
+
+def largest_other(model: Model) -> str:
+    """The co-tenant that holds most GPU memory."""
+    for process in model.machine.others():
+        if process.used_bytes:
+            return f"{process.comm or process.pid} {fmt_gib(process.used_bytes)}"
+    return ""
+
+
+def memory_rows(model: Model, status: Status, width: int, look: Look) -> tuple[Row, ...]:
+    """Three rows of the Live view: the bar, headroom with what it means, the GPU."""
+    machine = model.machine
+    parts = machine.parts(model.log)
+    label = 10
+    if parts is None:
+        first = row((" MEMORY", "title"), (f"  {why_no_memory(model)}", "dim"))
+        second = row((" by the log ", "label"), _by_log(model))
+        return (first, second, gpu_row(model, width))
+    first = row((f" {'MEMORY':<{label - 1}}", "title"), parts_bar(parts, width - label - 1, look))
+    items: list[Row] = [_headroom(model, status)]
+    if words := trend(machine.memory):
+        items.append(row((words, "text" if words == "steady" else "value")))
+    if found := next_words(model):
+        items.append(found)
+    if other := largest_other(model):
+        items.append(row("largest other: ", (other, "value")))
+    free = machine.memory.sample
+    if free is not None:
+        items.append(row(f"MemFree {fmt_gib(free.free_bytes)}"))
+    return (first, row(" ", pack(items, width - 2)), gpu_row(model, width))
+
+
+def memory_line(model: Model, status: Status, width: int) -> Row:
+    """Headroom and the GPU in one row."""
+    items: list[Row] = [_headroom(model, status)]
+    if words := trend(model.machine.memory):
+        items.append(row(words))
+    items += _gpu_items(model)[:4]
+    return row((" MEM ", "title"), pack(items, width - 6, gap=2))
+
+
+def compact_memory(model: Model, status: Status, width: int) -> tuple[Row, Row]:
+    """Headroom, its trend and the verdict; the GPU: two rows of a small terminal."""
+    items = [_headroom(model, status)]
+    if words := trend(model.machine.memory):
+        items.append(row(words))
+    if found := next_words(model):
+        items.append(row(found[0].text.split(" needs")[0], " ", found[-1]))
+    return row(" ", pack(items, width - 1, gap=2)), gpu_row(model, width)
+
+
+def _by_log(model: Model) -> str:
+    life = model.log.life
+    if life is None:
+        return "nothing in the log"
+    said = []
+    if life.buffers is not None:
+        said.append(f"context buffers {life.buffers.size_mib:,.0f} MiB")
+    if "planned_gib" in life.plan:
+        weights = life.plan.get("model_gib", "–")
+        said.append(f"planned {life.plan['planned_gib']} GiB with weights {weights}")
+    if life.oom_score_adj is not None:
+        said.append(f"oom_score_adj {life.oom_score_adj}")
+    return ", ".join(said) or "nothing in the log"
+
+
+# GPU ------------------------------------------------------------------------------------------
+
+
+def _gpu_items(model: Model) -> list[Row]:
+    machine = model.machine
+    gpu = machine.gpu
+    items: list[Row] = []
+    if gpu is not None:
+        track = machine.gpus[gpu.index]
+        items += _of(gpu, track, model.now)
+    sample = machine.memory.sample
+    if sample is not None:
+        memory = machine.memory
+        if sample.swap_total_bytes:
+            items.append(row(f"swap {fmt_gib(sample.swap_used_bytes)}"))
+        rate = memory.refaults.per_s(sample.t)
+        if rate is not None:
+            items.append(row("refaults ", (f"{rate:,.0f}/s", "warn" if rate > 200 else "text")))
+        if sample.psi_full_pct is not None:
+            style = "warn" if sample.psi_full_pct > 5 else "text"
+            items.append(row("PSI ", (fmt_num(sample.psi_full_pct, 1), style)))
+        if sample.oom_kills is not None:
+            kills = memory.oom_kills.grown
+            items.append(row("OOM kills ", (str(kills), "crit" if kills else "text")))
+    return items
+
+
+def _of(gpu: GpuSample, track: GpuTrack, now: float) -> list[Row]:
+    figures: list[Row] = []
+    if gpu.utilisation_pct is not None:
+        figures.append(row((f"{gpu.utilisation_pct:>3} %", "value")))
+    if gpu.sm_clock_mhz is not None:
+        figures.append(row(f"{gpu.sm_clock_mhz:,} MHz"))
+    if gpu.power_w is not None:
+        figures.append(row(f"{gpu.power_w:.0f} W"))
+    if gpu.temperature_c is not None:
+        margin = f" ({gpu.margin_c} to limit)" if gpu.margin_c is not None else ""
+        figures.append(row(f"{gpu.temperature_c} °C{margin}"))
+    if gpu.reasons is not None:
+        words = gpu.throttle
+        figures.append(row((", ".join(words), "warn") if words else ("no throttle", "dim")))
+    if not gpu.unified and gpu.memory_total_bytes and gpu.memory_used_bytes is not None:
+        used, total = fmt_gib(gpu.memory_used_bytes), fmt_gib(gpu.memory_total_bytes)
+        figures.append(row(f"VRAM {used} of {total} GiB"))
+    joules = track.joules_per_token()
+    if joules is not None:
+        figures.append(row(f"{joules:.1f} J/tok"))
+    return figures
+
+
+def gpu_row(model: Model, width: int) -> Row:
+    """The GPU's figures, and pressure on memory; what is not supported is not there."""
+    if model.machine.gpu is None:
+        health = next((each for each in model.health if each.name.startswith("GPU")), None)
+        why = health.detail if health is not None and health.detail else "not known"
+        rest = _gpu_items(model)
+        return row((" GPU ", "title"), pack([row((f"–  {why}", "dim")), *rest], width - 6))
+    return row((" GPU ", "title"), pack(_gpu_items(model), width - 6))
+
+
+# The view -------------------------------------------------------------------------------------
+
+
+def memory_view(model: Model, status: Status, width: int, look: Look) -> tuple[Row, ...]:
+    """Who holds what, how headroom went, what fits, and what was killed."""
+    machine = model.machine
+    parts = machine.parts(model.log)
+    if parts is None or machine.memory.sample is None:
+        return (
+            row((" MEMORY", "title")),
+            row(""),
+            row((f"  {why_no_memory(model)}", "dim")),
+            row(("  by the log  ", "label"), _by_log(model)),
+        )
+    total = parts.total
+    residency, why = machine.residency(model.log)
+    rows: list[Row] = [
+        row((" MEMORY", "title"), f"   {fmt_gib(total, unit=True)}   ", (residency, "value"),
+            (f"   {why}", "dim")),
+        row(" ", parts_bar(parts, width - 2, look)),
+        row(""),
+    ]  # fmt: skip
+    amounts = parts.as_dict()
+    cells = max(min(width - 66, 60), 6)
+    for name, label, _, style in PARTS:
+        value = amounts[name]
+        rows.append(
+            row(
+                (f"  {label:<12}", "label"),
+                (fmt_gib(value, width=7), "value"),
+                " GiB  ",
+                bar(value / total if total else 0, cells, look.charset, style),
+                (f"  {WORDS[name]}" if width >= 100 else "", "dim"),
+            )
+        )
+    rows += _headroom_rows(model, status, width, look)
+    rows += _fit_rows(model)
+    rows += _tenants(model, width)
+    rows += _kills(model)
+    return tuple(rows)
+
+
+def _headroom_rows(model: Model, status: Status, width: int, look: Look) -> list[Row]:
+    track = model.machine.memory
+    rows = [row(""), row((" HEADROOM  ", "title"), _headroom(model, status), f"   {trend(track)}")]
+    room = max(width - 26, 10)
+    recent = track.recent
+    if len(recent.t):
+        begin = recent.t[-1] - 600
+        steps: list[float | None] = [None] * room
+        for t, value in recent.since(begin):
+            at = min(int((t - begin) / 600 * room), room - 1)
+            known = steps[at]
+            steps[at] = value / GIB if known is None else min(known, value / GIB)
+        top = max(max((s for s in steps if s is not None), default=1.0), 1.0)
+        rows.append(
+            row(
+                ("  last 10 min  ", "label"),
+                sparkline(steps, room, look.charset, low=0.0, high=top),
+                f" {top:.0f} GiB",
+            )
+        )
+    minutes = track.by_minute()
+    if len(minutes) > 10:
+        per = max(len(minutes) // room, 1)
+        lows: list[float | None] = []
+        for at in range(0, len(minutes), per):
+            known_minutes = [m for m in minutes[at : at + per] if m is not None]
+            lows.append(min(known_minutes) / GIB if known_minutes else None)
+        top = max(max((low for low in lows if low is not None), default=1.0), 1.0)
+        rows.append(
+            row(
+                (f"  last {fmt_duration(len(minutes) * 60.0):<8}", "label"),
+                sparkline(lows, room, look.charset, low=0.0, high=top),
+                f" {top:.0f} GiB",
+            )
+        )
+    lowest = track.lowest()
+    sample = track.sample
+    assert sample is not None
+    said = [f"lowest {fmt_gib(lowest, unit=True)}", f"MemFree {fmt_gib(sample.free_bytes)}"]
+    said.append(f"MemAvailable {fmt_gib(sample.available_bytes)}")
+    if sample.blocks is not None:
+        said.append(f"free blocks of 2 MiB {sample.blocks.big:,}, of 16 MiB {sample.blocks.huge:,}")
+    rows.append(row("  ", pack(said, width - 3)))
+    return rows
+
+
+def _fit_rows(model: Model) -> list[Row]:
+    machine = model.machine
+    fits = fits_bytes(machine.memory.headroom)
+    if fits is None:
+        return []
+    rows = [
+        row(""),
+        row((" WHAT FITS", "title"), f"   {fmt_gib(fits, unit=True)} with 2.5 GiB kept back"),
+    ]
+    limit = context_limit(model) or 131_072
+    for tokens in (16_000, 64_000, limit):
+        rows.append(row("  ", next_words(model, tokens)))
+    image = "fits" if fits >= IMAGE_BYTES else "does not fit"
+    rows.append(
+        row(
+            f"  an image model of {IMAGE_BYTES // GIB} GiB: ",
+            (image, "ok" if image == "fits" else "crit"),
+        )
+    )
+    return rows
+
+
+def _tenants(model: Model, width: int) -> list[Row]:
+    machine = model.machine
+    server = machine.server
+    found = list(machine.others())[:6]
+    if server is None and not found:
+        return []
+    rows = [row(""), row((" ON THE GPU", "title"))]
+    if server is not None:
+        held = machine.held_bytes
+        rows.append(
+            row(
+                "  ",
+                columns(
+                    [f"{server.target.comm} {server.target.pid}", fmt_gib(held, unit=True), ""],
+                    (28, 12, max(width - 46, 4)),
+                    "<><",
+                ),
+            )
+        )
+    rows += [
+        row(
+            "  ",
+            columns(
+                [f"{p.comm or '?'} {p.pid}", fmt_gib(p.used_bytes, unit=True), ""],
+                (28, 12, max(width - 46, 4)),
+                "<><",
+            ),
+        )
+        for p in found
+    ]
+    return rows
+
+
+def _kills(model: Model) -> list[Row]:
+    machine = model.machine
+    track = machine.memory
+    rows = [row(""), row((" OOM", "title"), f"   {track.oom_kills.grown} kills since ds4top runs")]
+    if track.oom_seen_wall is not None:
+        rows[-1] += row((f", the last {fmt_age(model.now - track.oom_seen_wall)} ago", "crit"))
+    for kill in list(machine.kernel.kills)[-4:]:
+        when = ""
+        if kill.wall is not None:
+            when = datetime.fromtimestamp(kill.wall, model.tz).strftime("%d %b %H:%M:%S")
+        pid = "" if kill.pid is None else f" {kill.pid}"
+        rows.append(row(f"  {when}  ", (f"{kill.comm}{pid}", "crit"), f" by {kill.by}"))
+    if machine.kernel.no_memory:
+        rows.append(
+            row(f"  NV_ERR_NO_MEMORY {machine.kernel.no_memory} times; one alone means nothing")
+        )
+    return rows

@@ -1,0 +1,167 @@
+"""The machine's sources and what becomes of their samples: wiring between ``sources`` and ``core``.
+
+A server that is found brings its log, its KV directory and its address with it; those sources are
+pointed at it and follow it from one life to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ds4top.archive.codec import decode
+from ds4top.core.derive import ServerState, status_of
+from ds4top.core.gpu import GpuProcess, GpuSample
+from ds4top.core.kernlines import DriverNoMemory, OomKill, Xid
+from ds4top.core.machine import Machine
+from ds4top.core.meminfo import Blocks, MemorySample
+from ds4top.core.plan import Target
+from ds4top.core.process import LogPlace, Owner, Parent, ServerProcess
+from ds4top.core.state import LogState
+from ds4top.core.vitals import Vitals
+from ds4top.sources.base import SYSTEM_CLOCK, Clock, Source
+from ds4top.sources.find import Finder, ServerGone, ServersSeen
+from ds4top.sources.host import HostMemory
+from ds4top.sources.kernlog import KernelLines, KernelLog
+from ds4top.sources.logroute import LogAddress, LogRouter
+from ds4top.sources.nvml import NvmlSource
+from ds4top.sources.procfs import ProcFs
+from ds4top.sources.samples import SourceError
+from ds4top.sources.vitals import VitalSigns
+
+_NEWEST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the user said of the server; ``None`` is found out."""
+
+    pid: int | None = None
+    exe: str | None = None
+    url: str | None = None
+    log: str | None = None
+    kv_dir: str | None = None
+    demo: str = ""
+    warning_bytes: int | None = None
+    critical_bytes: int | None = None
+
+
+class Watch:
+    """Owns the machine's store and its sources. ``log`` is asked for the log's state."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        router: LogRouter,
+        log: Callable[[], LogState],
+        clock: Clock = SYSTEM_CLOCK,
+        *,
+        procfs: ProcFs | None = None,
+        host: HostMemory | None = None,
+        nvml: NvmlSource | None = None,
+        kernel: Source | None = None,
+    ) -> None:
+        """``host``, ``nvml`` and ``kernel`` stand in for the real ones (the demo, tests)."""
+        self.machine = Machine()
+        if wanted.warning_bytes is not None:
+            self.machine.ok_bytes = wanted.warning_bytes
+        if wanted.critical_bytes is not None:
+            self.machine.critical_bytes = wanted.critical_bytes
+        self.wanted = wanted
+        self._router = router
+        self._log = log
+        self._clock = clock
+        self._procfs = procfs or ProcFs()
+        self._generated: dict[int, int] = {}
+        self._tokens = 0
+        self.finder = Finder(
+            self._procfs, pid=wanted.pid, exe=wanted.exe, demo=wanted.demo, clock=clock
+        )
+        self._host = host or HostMemory(fast=self._fast, clock=clock)
+        self._nvml = nvml or NvmlSource(
+            machine_bytes=self._machine_bytes, comm_of=self._procfs.comm, clock=clock
+        )
+        self._kernel = kernel or KernelLog()
+        if wanted.log is not None:
+            router.point(LogAddress(wanted.log, wanted.log))
+
+    def sources(self) -> list[Source]:
+        """All that run for as long as ds4top does."""
+        vitals = VitalSigns(lambda: self.machine.server, self._clock.wall, self._procfs)
+        return [self.finder, self._host, vitals, self._nvml, self._kernel]
+
+    def take(self, sample: object) -> bool:
+        """Move a sample into the store; ``False`` for one that is not the machine's."""
+        machine = self.machine
+        match sample:
+            case MemorySample():
+                machine.take_memory(sample, self._log(), self._state())
+            case GpuSample():
+                machine.take_gpu(sample, self._decoded())
+            case Vitals():
+                machine.take_vitals(sample)
+            case ServersSeen():
+                machine.seen(sample.servers, sample.chosen)
+                if sample.chosen is not None:
+                    self._follow(sample.chosen)
+            case ServerGone():
+                machine.ended(sample.target, sample.wall)
+            case KernelLines():
+                machine.kernel.take(sample.events, self._clock.wall())
+            case SourceError() if sample.name == self._nvml.name:
+                machine.lose_gpus()
+                return False
+            case _:
+                return False
+        return True
+
+    def _follow(self, server: ServerProcess) -> None:
+        """Read this server's log, unless the user named one."""
+        place = server.log
+        if self.wanted.log is not None:
+            return
+        if place.path is not None or place.command:
+            self._router.point(LogAddress(place.detail, place.path, place.command))
+
+    def _state(self) -> ServerState:
+        return status_of(self._log(), self._clock.wall()).state
+
+    def _decoded(self) -> int:
+        """Tokens generated since ds4top looks on; a count that never falls."""
+        for request in self._log().requests[-_NEWEST:]:
+            known = self._generated.get(request.number, 0)
+            self._tokens += max(request.generated_tokens - known, 0)
+            self._generated[request.number] = request.generated_tokens
+        while len(self._generated) > 2 * _NEWEST:
+            del self._generated[next(iter(self._generated))]
+        return self._tokens
+
+    def _fast(self) -> bool:
+        """Whether memory is looked at more often: while it falls, or a model is loaded."""
+        machine = self.machine
+        return machine.memory.falling or (
+            machine.server is not None and self._state() is ServerState.LOADING
+        )
+
+    def _machine_bytes(self) -> int | None:
+        sample = self.machine.memory.sample
+        return sample.total_bytes if sample is not None else None
+
+
+_RECORDED: Mapping[str, type] = {
+    of.__name__: of
+    for of in (
+        Blocks, GpuProcess, GpuSample, KernelLines, DriverNoMemory, LogPlace, MemorySample, OomKill,
+        Owner, Parent, ServerGone, ServerProcess, ServersSeen, Target, Vitals, Xid,
+    )
+}  # fmt: skip
+
+
+def recorded_sample(source: str, data: Mapping[str, Any], at: float) -> object | None:
+    """A sample of a recording; ``None`` for one that this version does not know."""
+    try:
+        found: object = decode(data, _RECORDED)
+    except ValueError:
+        return None
+    return found
