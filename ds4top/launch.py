@@ -21,9 +21,6 @@ from ds4top.view.keymap import ACTIONS
 from ds4top.view.look import Look
 from ds4top.view.text import ASCII, UNICODE
 
-_DEMO_FLAGS = frozenset({"--no-mmap", "--power", "--max-batch-size"})
-
-
 _FLAGS: Mapping[str, tuple[str, object]] = {
     "server.pid": ("pid", None),
     "server.url": ("url", None),
@@ -88,15 +85,9 @@ def dashboard(args: argparse.Namespace, stdin_fd: int) -> int:
 def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: ExitStack) -> Session:
     tz = zone_of(args.tz)
     if args.demo:
-        from ds4top.standin.demo import DemoServer
+        from ds4top.demo import demo_session
 
-        speed = args.speed or 1.0
-        demo = stack.enter_context(DemoServer(speed=speed))
-        session = live(Wanted(log=str(demo.log_path), demo=demo.mark))
-        model = session.model
-        model.demo = "demo" if speed == 1.0 else f"demo ×{speed:g}"
-        model.speed, model.flags = speed, _DEMO_FLAGS
-        return session
+        return demo_session(args.speed or 1.0, stack)
     if args.replay:
         return replay(args.replay, speed=args.speed or 1.0, tz=tz, year=args.year)  # type: ignore[arg-type]
     log = config.text("server.log")

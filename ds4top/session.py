@@ -86,6 +86,8 @@ class Session:
             self._machine_sources = self.watch.sources()
         machine = self.watch.machine if self.watch is not None else Machine()
         self.model = Model(self._reducer.state, clock.wall(), machine, name, tz)
+        self.drive: Callable[[str], None] | None = None
+        """Of a demo: brings its machine into one of the states that an alert is about."""
         self.on_log: Callable[[bytes], None] | None = None
         self.on_reset: Callable[[], None] | None = None
 

@@ -61,8 +61,10 @@ class Watch:
         host: HostMemory | None = None,
         nvml: NvmlSource | None = None,
         kernel: Source | None = None,
+        cached: Callable[[str], int | None] | None = None,
     ) -> None:
-        """``host``, ``nvml`` and ``kernel`` stand in for the real ones (the demo, tests)."""
+        """``host``, ``nvml``, ``kernel`` and ``cached`` stand in for the real ones (the demo)."""
+        self._cached = cached
         self.machine = Machine()
         if wanted.warning_bytes is not None:
             self.machine.ok_bytes = wanted.warning_bytes
@@ -88,7 +90,9 @@ class Watch:
 
     def sources(self) -> list[Source]:
         """All that run for as long as ds4top does."""
-        vitals = VitalSigns(lambda: self.machine.server, self._clock.wall, self._procfs)
+        vitals = VitalSigns(
+            lambda: self.machine.server, self._clock.wall, self._procfs, self._cached
+        )
         return [self.finder, self._host, vitals, self._nvml, self._kernel]
 
     def take(self, sample: object) -> bool:

@@ -38,8 +38,14 @@ class HostMemory:
         root: Path = Path("/proc"),
         fast: Callable[[], bool] = lambda: False,
         clock: Clock = SYSTEM_CLOCK,
+        *,
+        texts: Callable[[str], str] | None = None,
+        scale: float = 1.0,
     ) -> None:
+        """``texts`` stands in for the files, ``scale`` for how fast time goes (a demo's)."""
         self._root = root
+        self._texts = texts
+        self._scale = scale
         self._fast = fast
         self._clock = clock
         self._fds: dict[str, int] = {}
@@ -56,6 +62,8 @@ class HostMemory:
 
     def open(self) -> None:
         """Open what there is. Raises ``OSError`` without meminfo."""
+        if self._texts is not None:
+            return
         for name in ("meminfo", "vmstat", "pressure/memory", "buddyinfo"):
             try:
                 self._fds[name] = os.open(self._root / name, os.O_RDONLY | os.O_CLOEXEC)
@@ -73,7 +81,7 @@ class HostMemory:
         meminfo = parse_meminfo(self._text("meminfo"))
         try:
             sample = sample_of(
-                now,
+                now * self._scale,
                 self._clock.wall(),
                 meminfo,
                 self._vmstat,
@@ -92,6 +100,8 @@ class HostMemory:
         self._fds.clear()
 
     def _text(self, name: str) -> str:
+        if self._texts is not None:
+            return self._texts(name)
         fd = self._fds.get(name)
         if fd is None:
             return ""
