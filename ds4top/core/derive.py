@@ -18,7 +18,6 @@ QUIET_PREFILL_S = 120.0
 """Nothing is logged during one chunk (up to 4,096 tokens) nor during a save inside it."""
 QUIET_LOAD_S = 900.0
 """Loading through page faults takes 7 minutes and may print nothing for most of it."""
-CONTEXT_WARN_SHARE = 0.8
 
 
 class ServerState(StrEnum):
@@ -120,51 +119,6 @@ def reason_of(fatal: ev.StartFatal) -> str:
     """A failed start in words, with what mends it where one thing does."""
     template = _REASONS.get(fatal.reason)
     return template.format(fatal.detail) if template else fatal.text
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """Something to act on: ``level`` is ``warn`` or ``crit``; the text holds figure and fix."""
-
-    level: str
-    text: str
-
-
-def alerts_of(
-    log: LogState, status: Status, context_share: float | None, slow: str | None
-) -> tuple[Alert, ...]:
-    """Alerts that the log alone supports, the worst first."""
-    found: list[Alert] = []
-    life = log.life
-    if status.state is ServerState.FAILED:
-        found.append(Alert("crit", f"the last start failed: {status.why}"))
-    if life is not None and life.poisoned:
-        text = f"GPU error, every request fails until a restart: {life.poisoned}"
-        found.append(Alert("crit", text))
-    if context_share is not None and context_share >= CONTEXT_WARN_SHARE:
-        text = f"context {context_share:.0%} used: past the limit the client gets a 400; compact"
-        found.append(Alert("warn", text))
-    if slow:
-        found.append(Alert("warn", slow))
-    repeated = repeated_divergence(log)
-    if repeated is not None:
-        tokens, times = repeated
-        text = f"the prompt changed near token {tokens:,} {times} times: something early differs"
-        found.append(Alert("warn", text + " each turn (a date, a tool list?)"))
-    if life is not None:
-        for name, text in _WARNINGS.items():
-            if count := life.warnings.get(name):
-                found.append(Alert("warn", f"{count} × {text}"))
-    return tuple(sorted(found, key=lambda alert: alert.level != "crit"))
-
-
-_WARNINGS = {
-    "kv-dir-failed": "the KV cache directory cannot be made: serving without a disk cache",
-    "arena-failed": "no memory for a weight arena: runs from the mapping, slower",
-    "temp-failed": "a CUDA allocation failed: lower --ctx or free memory",
-    "tensor-failed": "a CUDA allocation failed: lower --ctx or free memory",
-    "managed-kv": "KV cache in managed memory: it grows with use and NVML does not see it",
-}
 
 
 def repeated_divergence(log: LogState) -> tuple[int, int] | None:

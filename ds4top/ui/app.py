@@ -17,8 +17,9 @@ from textual.binding import BindingType
 from textual.screen import Screen
 from textual.timer import Timer
 
+from ds4top.core.alerts import Alert, AlertBook
 from ds4top.core.config import Config, settle
-from ds4top.core.derive import Alert, Status, alerts_of, status_of
+from ds4top.core.derive import Status, status_of
 from ds4top.core.model import Model
 from ds4top.session import Session
 from ds4top.ui import theme as themes
@@ -28,17 +29,16 @@ from ds4top.ui.paint import honour_no_color
 from ds4top.ui.screens import VIEWS
 from ds4top.ui.screens.base import View
 from ds4top.ui.screens.help import Help
+from ds4top.view.facts import alert_facts
 from ds4top.view.header import VIEW_KEYS
 from ds4top.view.keymap import COMMANDS, clashes, key_label, keys_of
 from ds4top.view.logview import LogLines
 from ds4top.view.look import WINDOWS_S, Look
-from ds4top.view.now import SLOW_RATIO, context_share
 from ds4top.view.rates import RateBook
 from ds4top.view.today import Today, TodayBook
 
 INTERVALS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 _SEEK_S = 30.0
-_SLOW_SAMPLES = 3
 _SETTLED_S = 1.0
 
 
@@ -89,7 +89,8 @@ class Ds4top(App[None]):
         self._todays = TodayBook()
         self._ticking = ticking
         self._timer: Timer | None = None
-        self._errors = 0
+        self._alert_book = AlertBook()
+        self._alerts: tuple[Alert, ...] | None = None
         self.config = config = config or settle()
         # Before the start: a theme that is set later makes Textual read all style sheets twice.
         wanted = theme_name or config.text("screen.theme")
@@ -130,28 +131,11 @@ class Ds4top(App[None]):
         return self._todays.today(self.model, self.book)
 
     def alerts(self, status: Status) -> tuple[Alert, ...]:
-        """What is worth acting on, the worst first."""
-        return alerts_of(self.model.log, status, context_share(self.model), self._slow(status))
-
-    def _slow(self, status: Status) -> str | None:
-        log = self.model.log
-        running = log.running
-        if running is None or status.last_known or running.decode_samples < _SLOW_SAMPLES:
-            return None
-        last = range(len(log.decode) - _SLOW_SAMPLES, len(log.decode))
-        ratios = []
-        for index in last:
-            expected = self.book.expected(log.decode.context[index])
-            if log.decode.request[index] != running.number or expected is None:
-                return None
-            ratios.append(log.decode.tps[index] / expected.tps)
-        if max(ratios) >= SLOW_RATIO:
-            return None
-        worst = sum(ratios) / len(ratios)
-        return (
-            f"decode at {worst:.2f} x of what is expected here ({_SLOW_SAMPLES} samples):"
-            " low-power state, heat, a co-tenant, --power?"
-        )
+        """What is worth acting on, the worst first; looked at once for each tick."""
+        if self._alerts is None:
+            facts = alert_facts(self.model, status, self.book)
+            self._alerts = self._alert_book.update(facts, self.model.now)
+        return self._alerts
 
     # life ----------------------------------------------------------------------------------
 
@@ -183,6 +167,7 @@ class Ds4top(App[None]):
         """Take what arrived and show it; nothing is painted that did not change."""
         if self._ticking:
             self.session.tick()
+        self._alerts = None
         self.paint()
 
     def paint(self) -> None:

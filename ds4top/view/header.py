@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ds4top.core.derive import Alert, ServerState, Status
+from ds4top.core.alerts import Alert
+from ds4top.core.derive import ServerState, Status
 from ds4top.core.model import Model
 from ds4top.core.units import fmt_age, fmt_duration, fmt_pct
 from ds4top.view.look import Look
@@ -126,10 +127,10 @@ def alert_row(alerts: tuple[Alert, ...], model: Model, width: int, look: Look) -
     if not alerts:
         return row(" ", right)
     worst = alerts[0]
-    mark = "!! " if worst.level == "crit" else "! "
+    mark = "!! " if worst.level == "critical" else "! "
     more = f"  (+{len(alerts) - 1})" if len(alerts) > 1 else ""
     room = width - row_width(right) - 3
-    left = fit(row((mark + worst.text + more, worst.level)), room, "<", look.charset)
+    left = fit(row((mark + worst.text + more, worst.style)), room, "<", look.charset)
     return row(" ", left, " ", right)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textwrap import wrap
 
+from ds4top.core.alert_rules import SLOW_RATIO
 from ds4top.core.classify import cold_cause, heat_of
 from ds4top.core.derive import ServerState, Status
 from ds4top.core.events import STAGES
@@ -15,8 +16,6 @@ from ds4top.view.rates import RateBook
 from ds4top.view.text import Row, bar, columns, row
 
 _LABEL = 11
-SLOW_RATIO = 0.8
-"""Slower than this share of the expected rate is said aloud."""
 
 
 def shown_request(model: Model, look: Look) -> Request | None:

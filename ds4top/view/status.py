@@ -1,0 +1,272 @@
+"""The machine-readable status and its one-line form: the same figures as the screen's.
+
+Pure: a model and a time in, plain values out. ``ds4top.status/1``; unknown is ``None``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ds4top.core.alerts import Alert
+from ds4top.core.derive import ServerState, Status
+from ds4top.core.model import Model
+from ds4top.core.process import ServerProcess
+from ds4top.core.state import Request
+from ds4top.core.units import fmt_duration, fmt_gib, fmt_k, fmt_tps
+from ds4top.view.memory import NEXT_TOKENS
+from ds4top.view.now import context_limit
+from ds4top.view.rates import RateBook
+from ds4top.view.today import Today
+
+SCHEMA = "ds4top.status/1"
+LEVELS = ("ok", "warning", "critical", "unknown")
+LINE_CELLS = 40
+_SHORT = {
+    "loading": "load", "idle": "idle", "lookup": "look", "prefill": "pre", "decode": "dec",
+    "draining": "drain", "stopped": "down", "failed": "fail", "poisoned": "POIS",
+    "absent": "none", "unknown": "?",
+}  # fmt: skip
+
+
+def state_of(model: Model, status: Status) -> str:
+    """The state, with what the process tells: a server that is gone is stopped, one that was never
+    seen absent.
+    """
+    machine = model.machine
+    if machine.version and machine.server is None:
+        if status.state in (ServerState.FAILED, ServerState.STOPPED):
+            return str(status.state)
+        if machine.gone is not None or model.log.life is not None:
+            return "stopped"
+        return "absent"
+    if status.last_known:
+        return "unknown" if machine.server is None else str(status.state)
+    return str(status.state)
+
+
+def level_of(state: str, model: Model, alerts: tuple[Alert, ...]) -> tuple[str, list[str]]:
+    """Level and reasons, by the contract's table."""
+    reasons = [alert.text for alert in alerts]
+    if state in ("absent", "unknown"):
+        return "unknown", reasons
+    if state in ("failed", "poisoned"):
+        return "critical", reasons
+    if state == "stopped":
+        life = model.log.life
+        clean = life is not None and life.shutdown
+        return ("ok" if clean else "critical"), reasons
+    worst = {alert.level for alert in alerts}
+    level = "critical" if "critical" in worst else "warning" if "warning" in worst else "ok"
+    return level, reasons
+
+
+def _when(wall: float | None, model: Model) -> str | None:
+    if wall is None:
+        return None
+    moment = datetime.fromtimestamp(wall, model.tz or UTC)
+    return (moment if model.tz else moment.astimezone()).isoformat(timespec="seconds")
+
+
+def _server(model: Model, state: str, status: Status) -> dict[str, Any] | None:
+    machine, log = model.machine, model.log
+    server = machine.server
+    life = log.life
+    if server is None and life is None:
+        return None
+    residency, why = machine.residency(log)
+    found: ServerProcess | None = server
+    return {
+        "state": state,
+        "pid": found.target.pid if found else None,
+        "start_time": _when(found.started_wall if found else None, model),
+        "uptime_s": round(model.now - found.started_wall, 1) if found else None,
+        "comm": found.target.comm if found else None,
+        "exe": found.exe if found else None,
+        "argv": list(found.argv) if found and found.argv is not None else None,
+        "cwd": found.cwd if found else None,
+        "supervisor": {"kind": found.owner.kind, "name": found.owner.name} if found else None,
+        "started_by": found.started_by if found else None,
+        "flavour": found.flavour if found else None,
+        "build": None,
+        "model": found.model_path if found else None,
+        "model_bytes": found.model_bytes if found else None,
+        "residency": str(residency),
+        "residency_detail": why,
+        "context_limit_tokens": context_limit(model),
+        "url": found.url if found else (life.url if life else None),
+        "log": model.source or None,
+        "queued": machine.waiting(log),
+    }
+
+
+def _request(model: Model, request: Request, book: RateBook) -> dict[str, Any]:
+    expected = book.expected(max(request.context_tokens, 1))
+    prefill = request.phase.value == "prefill"
+    return {
+        "api": request.api,
+        "phase": request.phase.value,
+        "prompt_tokens": request.prompt_tokens,
+        "cached_tokens": request.cached_tokens,
+        "context_tokens": request.context_tokens or request.prompt_tokens,
+        "generated_tokens": request.generated_tokens,
+        "prefill_done_tokens": request.prefill_done_tokens,
+        "prefill_tps": request.prefill_tps,
+        "decode_tps": request.decode_tps,
+        "decode_tps_mean": request.decode_mean_tps,
+        "expected_decode_tps": round(expected.tps, 2) if expected else None,
+        "expected_from": expected.source if expected else None,
+        "ttft_s": request.ttft_s,
+        "started": _when(request.started_at, model),
+        "eta_s": book.eta_s(request) if prefill else None,
+    }
+
+
+def _kv(model: Model, today: Today) -> dict[str, Any] | None:
+    log = model.log
+    life = log.life
+    server = model.machine.server
+    directory = server.kv_dir if server else None
+    if directory is None and life is not None and life.disk is not None:
+        directory = life.disk.directory
+    if directory is None and not log.requests:
+        return None
+    hit = log.disk_hits[-1] if log.disk_hits else None
+    budget = server.kv_budget_bytes if server else None
+    if budget is None and life is not None and life.disk is not None:
+        budget = life.disk.budget_mib << 20
+    cache = today.cache
+    return {
+        "directory": directory,
+        "entries": None,
+        "used_bytes": None,
+        "foreign_bytes": None,
+        "budget_bytes": budget,
+        "disk_free_bytes": None,
+        "disk_hits": cache.disk_hits,
+        "live_hits": cache.live_hits,
+        "misses": cache.misses,
+        "stores": cache.stores,
+        "evictions": cache.evictions,
+        "last_load_ms": hit.load_ms if hit else None,
+        "tokens_reused": today.reused_tokens,
+        "seconds_saved": cache.seconds_saved,
+    }
+
+
+def _memory(model: Model) -> dict[str, Any] | None:
+    machine = model.machine
+    track = machine.memory
+    sample, parts = track.sample, machine.parts(model.log)
+    if sample is None or parts is None:
+        return None
+    limit = context_limit(model)
+    tokens = min(NEXT_TOKENS, limit) if limit else NEXT_TOKENS
+    slope = track.slope()
+    return {
+        "total_bytes": sample.total_bytes,
+        "available_bytes": sample.available_bytes,
+        "headroom_bytes": track.headroom,
+        "parts": parts.as_dict(),
+        "next_prefill_bytes": machine.next_prefill(tokens).need_bytes,
+        "slope_bytes_per_s": None if slope is None else round(slope),
+        "oom_kills": sample.oom_kills,
+        "level": track.level,
+    }
+
+
+def _gpu(model: Model) -> dict[str, Any] | None:
+    gpu = model.machine.gpu
+    if gpu is None:
+        return None
+    return {
+        "name": gpu.name,
+        "unified": gpu.unified,
+        "memory_total_bytes": gpu.memory_total_bytes,
+        "memory_used_bytes": gpu.memory_used_bytes,
+        "utilisation_pct": gpu.utilisation_pct,
+        "sm_clock_mhz": gpu.sm_clock_mhz,
+        "power_w": gpu.power_w,
+        "temperature_c": gpu.temperature_c,
+        "throttle_reasons": list(gpu.throttle),
+        "processes": [
+            {"pid": each.pid, "comm": each.comm or None, "used_bytes": each.used_bytes}
+            for each in gpu.processes or ()
+        ],
+    }
+
+
+def document(
+    model: Model,
+    status: Status,
+    book: RateBook,
+    today: Today,
+    alerts: tuple[Alert, ...],
+    *,
+    settings: list[dict[str, Any]] | None = None,
+    buckets: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """The whole status. ``buckets``: decode rates by context, ``settings``: the judged launch."""
+    state = state_of(model, status)
+    level, reasons = level_of(state, model, alerts)
+    running = model.log.running
+    return {
+        "schema": SCHEMA,
+        "time": _when(model.now, model),
+        "level": level,
+        "reasons": reasons,
+        "server": _server(model, state, status),
+        "request": _request(model, running, book) if running is not None else None,
+        "decode": {"by_context": buckets or []},
+        "kv_cache": _kv(model, today),
+        "memory": _memory(model),
+        "gpu": _gpu(model),
+        "launch": {"settings": settings} if settings is not None else None,
+        "sources": [
+            {
+                "name": each.name,
+                "state": each.state,
+                "detail": each.detail,
+                "age_s": None if each.age_s is None else round(each.age_s, 1),
+            }
+            for each in model.health
+        ],
+    }
+
+
+def line(model: Model, status: Status, book: RateBook, alerts: tuple[Alert, ...]) -> str:
+    """At most 40 cells for a prompt or a status bar; the most telling first."""
+    state = state_of(model, status)
+    level, _ = level_of(state, model, alerts)
+    running = model.log.running
+    words = [_SHORT[state]]
+    limit = context_limit(model)
+    headroom = model.machine.memory.headroom
+    if state == "loading":
+        projected = model.machine.memory.projected
+        headroom = projected if projected is not None else headroom
+    if running is not None and state in ("decode", "prefill"):
+        if state == "decode":
+            words.append(f"{fmt_tps(running.decode_tps)}t/s")
+            used = fmt_k(running.context_tokens)
+            words.append(f"{used}/{fmt_k(limit)}" if limit else used)
+        else:
+            done, total = running.prefill_done_tokens, running.new_tokens
+            words.append(f"{done / total:.0%}" if total else "")
+            eta = book.eta_s(running)
+            words.append(fmt_duration(eta).replace(" ", "") if eta is not None else "")
+            words.append(f"{fmt_k(done)}/{fmt_k(total)}")
+        share = running.reuse_ratio or 0.0
+        words.append(
+            "hot" if share >= 0.5 else "cold" if running.prompt_tokens >= 2048 else "short"
+        )
+    elif state in ("stopped", "failed"):
+        words.append((status.why or "")[:14])
+    if headroom is not None:
+        words.append(f"{fmt_gib(headroom)}G")
+    words.append({"warning": "warn", "critical": "CRIT"}.get(level, level))
+    text = " ".join(word for word in words if word)
+    return text[:LINE_CELLS]
+
+
+__all__ = ["LINE_CELLS", "SCHEMA", "document", "level_of", "line", "state_of"]
