@@ -88,6 +88,14 @@ def details_of(machine: Machine) -> dict[str, str]:
     if gpus:
         kind = "unified memory" if machine.unified else "memory of its own"
         details["GPU (NVML)"] = f"{gpus[0].name or 'GPU'}, {kind}"
+    kv, models, metrics = machine.kv, machine.models, machine.metrics
+    if kv is not None:
+        details["KV directory"] = f"{len(kv.entries)} entries, {kv.headers_read:,} headers read"
+    if models is not None:
+        ready = "" if models.ready else f", not ready: {models.message}"
+        details["/v1/models"] = f"answers in {models.latency_s * 1000:.1f} ms{ready}"
+    if metrics is not None:
+        details["/metrics"] = f"{metrics.form}, {len(metrics.metrics)} series"
     kernel = machine.kernel
     details["kernel log"] = (
         f"{len(kernel.kills)} OOM kills, {len(kernel.xids)} Xid,"

@@ -16,6 +16,7 @@ from typing import cast
 
 from ds4top import __version__, health
 from ds4top.archive.record import Recorder, RecordingError, read_recording
+from ds4top.core.events import KvHit
 from ds4top.core.logread import LogReader
 from ds4top.core.machine import Machine
 from ds4top.core.model import History, Model, Replay, SourceHealth
@@ -96,6 +97,8 @@ class Session:
         self.supervisor.add(self.source)
         for source in self._machine_sources:
             self.supervisor.add(source)
+        if self.watch is not None:
+            self.watch.attach, self.watch.detach = self.supervisor.add, self.supervisor.remove
         self.supervisor.start()
 
     def close(self) -> None:
@@ -138,6 +141,10 @@ class Session:
                     self._recorder.log(sample.data, sample.wall, live=sample.live)
                 if self.on_log is not None and sample.data:
                     self.on_log(sample.data)
+                if self.watch is not None:
+                    for event in sample.events:
+                        if isinstance(event, KvHit) and event.file:
+                            self.watch.note_hit(event.file)
                 self._breaks = ""
             case HistorySwap():
                 assert isinstance(sample.store, Reducer)
@@ -192,7 +199,7 @@ class Session:
         if not self._machine_sources:
             return (*found, *health.replayed())
         found += health.others(
-            [source.name for source in self._machine_sources],
+            [source.name for source in self._machine_sources if source.name != "vitals"],
             self._errors,
             self.supervisor.beats(),
             health.details_of(model.machine),

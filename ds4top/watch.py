@@ -8,28 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ds4top.archive.codec import decode
 from ds4top.core.derive import ServerState, status_of
 from ds4top.core.gpu import GpuProcess, GpuSample
 from ds4top.core.kernlines import DriverNoMemory, OomKill, Xid
+from ds4top.core.kvfile import KvDirSample
 from ds4top.core.machine import Machine
 from ds4top.core.meminfo import Blocks, MemorySample
 from ds4top.core.plan import Target
 from ds4top.core.process import LogPlace, Owner, Parent, ServerProcess
+from ds4top.core.serverinfo import MetricsSample, ModelsAnswer, PropsSample, SlotsSample
 from ds4top.core.state import LogState
 from ds4top.core.vitals import Vitals
 from ds4top.sources.base import SYSTEM_CLOCK, Clock, Source
 from ds4top.sources.find import Finder, ServerGone, ServersSeen
 from ds4top.sources.host import HostMemory
+from ds4top.sources.http import HttpGetter, ModelsSource
 from ds4top.sources.kernlog import KernelLines, KernelLog
+from ds4top.sources.kvdir import KvDirectory
 from ds4top.sources.logroute import LogAddress, LogRouter
+from ds4top.sources.metrics import MetricsSource
 from ds4top.sources.nvml import NvmlSource
 from ds4top.sources.procfs import ProcFs
 from ds4top.sources.samples import SourceError
 from ds4top.sources.vitals import VitalSigns
 
+KV_NAME, MODELS_NAME, METRICS_NAME = "KV directory", "/v1/models", "/metrics"
 _NEWEST = 20
 
 
@@ -75,6 +82,12 @@ class Watch:
         self._log = log
         self._clock = clock
         self._procfs = procfs or ProcFs()
+        self.attach: Callable[[Source], object] = lambda source: None
+        self.detach: Callable[[str], None] = lambda name: None
+        self._kv: KvDirectory | None = None
+        self._kv_path: str | None = None
+        self._url: str | None = None
+        self._metrics: MetricsSource | None = None
         self._generated: dict[int, int] = {}
         self._tokens = 0
         self.finder = Finder(
@@ -102,7 +115,8 @@ class Watch:
             case MemorySample():
                 machine.take_memory(sample, self._log(), self._state())
             case GpuSample():
-                machine.take_gpu(sample, self._decoded())
+                decoding = self._state() is ServerState.DECODE
+                machine.take_gpu(sample, self._decoded(), decoding=decoding)
             case Vitals():
                 machine.take_vitals(sample)
             case ServersSeen():
@@ -113,6 +127,16 @@ class Watch:
                 machine.ended(sample.target, sample.wall)
             case KernelLines():
                 machine.kernel.take(sample.events, self._clock.wall())
+            case KvDirSample():
+                machine.kv = sample
+            case ModelsAnswer():
+                machine.models = sample
+            case MetricsSample():
+                machine.metrics = sample
+            case SlotsSample():
+                machine.slots = sample
+            case PropsSample():
+                machine.props = sample
             case SourceError() if sample.name == self._nvml.name:
                 machine.lose_gpus()
                 return False
@@ -121,12 +145,40 @@ class Watch:
         return True
 
     def _follow(self, server: ServerProcess) -> None:
-        """Read this server's log, unless the user named one."""
+        """Read this server's log, ask its port, look into its KV directory."""
         place = server.log
-        if self.wanted.log is not None:
-            return
-        if place.path is not None or place.command:
+        if self.wanted.log is None and (place.path is not None or place.command):
             self._router.point(LogAddress(place.detail, place.path, place.command))
+        self._point_kv(self.wanted.kv_dir or server.kv_dir, server.kv_budget_bytes)
+        url = self.wanted.url or (server.url if server.listening else None)
+        if url is not None:
+            self._point_http(url)
+
+    def _point_kv(self, path: str | None, budget_bytes: int | None) -> None:
+        if path == self._kv_path or path is None:
+            return
+        self.detach(KV_NAME)
+        self._kv_path = path
+        self._kv = KvDirectory(Path(path), budget_bytes=budget_bytes, clock=self._clock)
+        self.attach(self._kv)
+
+    def _point_http(self, url: str) -> None:
+        if url == self._url:
+            if self._metrics is not None:
+                self._metrics.retry()
+            return
+        for name in (MODELS_NAME, METRICS_NAME):
+            self.detach(name)
+        self._url = url
+        getter = HttpGetter(url)
+        self._metrics = MetricsSource(getter, self._clock)
+        self.attach(ModelsSource(getter, self._clock))
+        self.attach(self._metrics)
+
+    def note_hit(self, file: str) -> None:
+        """The log named a checkpoint that was loaded: its header has changed."""
+        if self._kv is not None and file:
+            self._kv.note_hit(file)
 
     def _state(self) -> ServerState:
         return status_of(self._log(), self._clock.wall()).state

@@ -7,9 +7,10 @@ fault by hasso5703/dgx-spark-qwen38#8 and spark-gpu-throttle-check. ``None`` is 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+
+from ds4top.core.gputrack import FIGURES, Energy, History, LowPower, Slowed, scale_of
 
 REASONS: tuple[tuple[int, str, bool], ...] = (
     (0x1, "idle", False),
@@ -23,6 +24,7 @@ REASONS: tuple[tuple[int, str, bool], ...] = (
     (0x100, "display clocks", False),
 )
 """Bits of nvmlDeviceGetCurrentClocksEventReasons: what each says, and whether it slows."""
+STALE_S = 2.0
 USER_CLOCKS = 0x2
 THERMAL = 0x20 | 0x40
 
@@ -40,13 +42,16 @@ class GpuProcess:
 class GpuSample:
     """One GPU at monotonic ``t``. ``unified``: its memory is the machine's, there is no other.
 
-    ``reasons`` are NVML's bits; ``slowed_us`` microseconds by counter since the driver's start.
+    ``power_w`` is of the GPU's own rail, the box draws far more. ``reasons`` are NVML's bits;
+    ``slowed_us`` microseconds by counter since the driver's start, read at ``slowed_t``.
+    ``missing`` are NVML's calls without an answer and why: "not supported", or the error.
     """
 
     index: int
     t: float
     wall: float
     name: str | None = None
+    uuid: str | None = None
     unified: bool = False
     memory_total_bytes: int | None = None
     memory_used_bytes: int | None = None
@@ -62,12 +67,18 @@ class GpuSample:
     capability: tuple[int, int] | None = None
     reasons: int | None = None
     slowed_us: tuple[tuple[str, int], ...] = ()
+    slowed_t: float | None = None
     processes: tuple[GpuProcess, ...] | None = None
+    missing: tuple[tuple[str, str], ...] = ()
 
     @property
     def gauge_key(self) -> str:
         """Each GPU is a gauge of its own."""
         return f"gpu{self.index}"
+
+    def stale(self, now_wall: float) -> bool:
+        """Whether nothing came for two seconds: the driver is silent, these figures are old."""
+        return now_wall - self.wall > STALE_S
 
     @property
     def throttle(self) -> tuple[str, ...]:
@@ -106,6 +117,8 @@ def merged(lists: Iterable[Iterable[tuple[int, int | None]]]) -> dict[int, int |
 
 
 _INTEGRATED = ("NVIDIA GB10", "NVIDIA N1")
+_CARVE_OUT = 0.15
+_SAME = 0.05
 
 
 def is_unified(
@@ -114,15 +127,21 @@ def is_unified(
     """Whether GPU memory is the machine's.
 
     NOT_SUPPORTED (``None``) is the normal answer to its size there, and to the width of its bus; a
-    total of 0, within 5 % of MemTotal, or of a small carve-out (8,128 MiB on an N1X) are seen too.
+    total of 0, within 5 % of MemTotal (nvitop#208), or of a small carve-out (8,128 MiB on an N1X,
+    unsloth#10283) are seen too. A card with a bus of its own is none of these, whatever its size.
     """
-    if not total_bytes:
-        return True
     if bus_bits:
         return False
+    if not total_bytes:
+        return True
     if (name or "").startswith(_INTEGRATED):
         return True
-    return machine_bytes is not None and abs(total_bytes - machine_bytes) < 0.05 * machine_bytes
+    if machine_bytes is None:
+        return False
+    return (
+        abs(total_bytes - machine_bytes) < _SAME * machine_bytes
+        or total_bytes < _CARVE_OUT * machine_bytes
+    )
 
 
 # Faults ---------------------------------------------------------------------------------------
@@ -131,25 +150,28 @@ LOW_MHZ = 1400
 """Healthy is about 2,400 under load, the fault 500 to 900 (sparkview uses the same line)."""
 _BUSY_PCT = 90
 _COOL_C = 80
-_OF = 10
-_HITS = 8
-_APART_S = 30.0
+_SEEN_S = 15.0
+_DAY_S = 86_400.0
+_MEAN_S = 10.0
+_LEAST_TOKENS = 50
 LOW_POWER_MEND = (
-    "low-power state, known on GB10 (USB-PD negotiation): a reboot usually does not clear it;"
-    " unplug the supply from wall and device for 60 s"
+    "low-power state of GB10; known workaround: unplug the supply from wall and device for 60 s"
+    " (a reboot usually does not clear it, some units need a replacement)"
 )
 
 
-def looks_low(sample: GpuSample) -> bool:
-    """Whether this sample has the marks of the low-power fault: busy, slow, cool, not capped.
+def low_look(sample: GpuSample) -> bool | None:
+    """Whether it has the marks of the low-power fault; ``None`` where it is idle or not told.
 
-    Power alone says nothing: waiting on a network is 96 % and 15 W at normal clocks.
+    Busy, slow, cool, not capped. Power alone says nothing: waiting on a network is 96 % and 15 W
+    at normal clocks.
     """
+    if sample.utilisation_pct is None or sample.sm_clock_mhz is None:
+        return None
+    if sample.utilisation_pct < _BUSY_PCT:
+        return None
     return (
-        sample.utilisation_pct is not None
-        and sample.utilisation_pct >= _BUSY_PCT
-        and sample.sm_clock_mhz is not None
-        and sample.sm_clock_mhz < LOW_MHZ
+        sample.sm_clock_mhz < LOW_MHZ
         and (sample.temperature_c is None or sample.temperature_c < _COOL_C)
         and not (sample.reasons or 0) & (THERMAL | USER_CLOCKS)
     )
@@ -157,75 +179,89 @@ def looks_low(sample: GpuSample) -> bool:
 
 @dataclass(slots=True)
 class GpuTrack:
-    """One GPU over time: the last sample, what slowed it of late, and its faults."""
+    """One GPU over time: the last sample, ten minutes of figures, what slowed it, its faults."""
 
     sample: GpuSample | None = None
-    watts: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=600))
-    _marks: deque[bool] = field(default_factory=lambda: deque(maxlen=_OF))
-    low_since_wall: float | None = None
-    low_spells: list[tuple[float, float]] = field(default_factory=list)
-    slowed: dict[str, float] = field(default_factory=dict)
-    _energy: deque[tuple[float, float, int]] = field(default_factory=lambda: deque(maxlen=120))
+    history: History = field(default_factory=History)
+    slow: Slowed = field(default_factory=Slowed)
+    low_power: LowPower = field(default_factory=LowPower)
+    energy: Energy = field(default_factory=Energy)
+    _low: GpuSample | None = None
 
-    def take(self, sample: GpuSample, decoded_tokens: int = 0) -> None:
-        """One sample; ``decoded_tokens`` counts what was generated so far."""
-        before = self.sample
+    def take(
+        self, sample: GpuSample, decoded_tokens: int = 0, decoding: bool | None = None
+    ) -> None:
+        """One sample; ``decoded_tokens`` counts what was generated so far, ``decoding`` says
+        whether that goes on, so that the energy of a prefill is not counted as a token's."""
         self.sample = sample
-        if sample.power_w is not None:
-            self.watts.append((sample.t, sample.power_w))
-        if sample.energy_j is not None:
-            self._energy.append((sample.t, sample.energy_j, decoded_tokens))
-        if before is not None and sample.slowed_us and before.slowed_us:
-            span_s = sample.t - before.t
-            old = dict(before.slowed_us)
-            self.slowed = {
-                name: (value - old[name]) / 1e6 / span_s
-                for name, value in sample.slowed_us
-                if span_s > 0 and name in old and value > old[name]
-            }
-        self._low_power(sample)
+        t = sample.t
+        self.history.take(t, [getattr(sample, name) for name in FIGURES])
+        self.energy.take(t, sample.energy_j, sample.power_w, decoded_tokens, decoding)
+        read_t = t if sample.slowed_t is None else sample.slowed_t
+        self.slow.take(t, read_t, sample.slowed_us)
+        low = low_look(sample)
+        self.low_power.take(t, sample.wall, low)
+        if low:
+            self._low = sample
 
-    def _low_power(self, sample: GpuSample) -> None:
-        self._marks.append(looks_low(sample))
-        if sum(self._marks) >= _HITS:
-            if self.low_since_wall is None:
-                self.low_since_wall = sample.wall
-                last = self.low_spells[-1] if self.low_spells else None
-                if last is not None and sample.wall - last[1] < _APART_S:
-                    self.low_since_wall = last[0]
-                    self.low_spells.pop()
-        elif self.low_since_wall is not None and not any(self._marks):
-            self.low_spells.append((self.low_since_wall, sample.wall))
-            self.low_since_wall = None
-            del self.low_spells[:-50]
+    def lose(self) -> None:
+        """The driver is gone: the row goes; what was seen of faults today is kept."""
+        self.sample = None
 
-    def low_power_words(self, now: float) -> str | None:
-        """The fault, with its figures, while it lasts."""
-        sample = self.sample
-        if self.low_since_wall is None or sample is None:
+    @property
+    def slowed(self) -> dict[str, float]:
+        """Share of the time in which the clocks were held down, by reason; only what grew."""
+        return self.slow.share
+
+    @property
+    def power_scale_w(self) -> float | None:
+        """A full scale for power: the limit, else the highest seen, rounded to 1, 2 or 5.
+
+        GB10 tells no limit.
+        """
+        if self.sample is not None and self.sample.power_limit_w:
+            return self.sample.power_limit_w
+        peak = self.history.peak("power_w")
+        return None if peak is None else scale_of(peak)
+
+    @property
+    def mean_power_w(self) -> float | None:
+        """Watts over the last ten seconds, from the energy counter where there is one."""
+        return self.energy.mean_w(_MEAN_S)
+
+    def low_power_words(self, now: float, midnight: float | None = None) -> str | None:
+        """The fault with its figures, while it lasts; spells are counted from ``midnight`` on.
+
+        Times are seconds of the epoch. Without ``midnight`` the last 24 hours count.
+        """
+        low = self._low
+        if not self.low_power.there or low is None:
             return None
-        minutes = max(now - self.low_since_wall, 0.0) / 60
-        times = sum(1 for begin, _ in self.low_spells if begin > now - 86_400) + 1
-        power = "" if sample.power_w is None else f", {sample.power_w:.0f} W"
-        again = f", {_ordinal(times)} time today" if times > 1 else ""
+        spell = self.low_power.spells[-1]
+        power = "" if low.power_w is None else f", {low.power_w:.0f} W"
+        times = self.low_power.count(now - _DAY_S if midnight is None else midnight)
+        span = "in 24 h" if midnight is None else "today"
+        again = f", {_ordinal(times)} time {span}" if times > 1 else ""
+        unseen_s = now - spell.last_wall
+        seen = f", last seen {_lasted(unseen_s)} ago" if unseen_s > _SEEN_S else ""
         return (
-            f"GPU {sample.utilisation_pct} % busy at {sample.sm_clock_mhz:,} MHz{power}"
-            f" for {minutes:.0f} min{again}"
+            f"GPU {low.utilisation_pct} % busy at {low.sm_clock_mhz:,} MHz{power}"
+            f" for {_lasted(spell.last_wall - spell.begin_wall)}{again}{seen}"
         )
 
     def joules_per_token(self) -> float | None:
-        """Energy of the last minutes over the tokens decoded in them; ``None`` below 50 tokens."""
-        if len(self._energy) < 2:
-            return None
-        (_, first_j, first), (_, last_j, last) = self._energy[0], self._energy[-1]
-        tokens = last - first
-        return (last_j - first_j) / tokens if tokens >= 50 and last_j > first_j else None
+        """Energy of decode in the last ten minutes over its tokens; ``None`` below 50 of them."""
+        return self.energy.per_token(_LEAST_TOKENS)
+
+
+def _lasted(seconds: float) -> str:
+    seconds = max(seconds, 0.0)
+    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
 
 
 def _ordinal(number: int) -> str:
-    return (
-        f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number if number < 20 else number % 10, 'th') }"
-    )
+    teen = number // 10 % 10 == 1
+    return f"{number}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
 def server_bytes(samples: Sequence[GpuSample], pid: int) -> int | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from ds4top.core.derive import ServerState
 from ds4top.core.gpu import GpuProcess, GpuSample, GpuTrack, server_bytes
 from ds4top.core.kernlines import KernelTrack
+from ds4top.core.kvfile import KvDirSample
 from ds4top.core.meminfo import MemorySample
 from ds4top.core.memory import (
     GIB,
@@ -27,6 +28,7 @@ from ds4top.core.memory import (
 from ds4top.core.memtrack import Loading, MemoryTrack
 from ds4top.core.plan import Target
 from ds4top.core.process import ServerProcess, changes
+from ds4top.core.serverinfo import MetricsSample, ModelsAnswer, PropsSample, SlotsSample
 from ds4top.core.state import Life, LogState, Phase
 from ds4top.core.vitals import Vitals
 
@@ -50,6 +52,11 @@ class Machine:
     memory: MemoryTrack = field(default_factory=MemoryTrack)
     gpus: dict[int, GpuTrack] = field(default_factory=dict)
     kernel: KernelTrack = field(default_factory=KernelTrack)
+    kv: KvDirSample | None = None
+    models: ModelsAnswer | None = None
+    metrics: MetricsSample | None = None
+    slots: SlotsSample | None = None
+    props: PropsSample | None = None
     prefills: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_PAST))
     unified: bool = True
     ok_bytes: int = 6 * GIB
@@ -80,6 +87,7 @@ class Machine:
         self.version += 1
         self.gone, self.gone_wall = target, wall
         self.before, self.server, self.vitals = self.server or self.before, None, None
+        self.models = self.metrics = self.slots = None
 
     def take_vitals(self, vitals: Vitals) -> None:
         """What the server uses."""
@@ -87,16 +95,17 @@ class Machine:
         if self.server is not None and vitals.pid == self.server.target.pid:
             self.vitals = vitals
 
-    def take_gpu(self, sample: GpuSample, decoded_tokens: int) -> None:
-        """One GPU."""
+    def take_gpu(self, sample: GpuSample, decoded_tokens: int, *, decoding: bool) -> None:
+        """One GPU; ``decoding``: its energy goes into tokens now."""
         self.version += 1
-        self.gpus.setdefault(sample.index, GpuTrack()).take(sample, decoded_tokens)
+        self.gpus.setdefault(sample.index, GpuTrack()).take(sample, decoded_tokens, decoding)
         self.unified = any(track.sample.unified for track in self.gpus.values() if track.sample)
 
     def lose_gpus(self) -> None:
         """The driver is gone: its rows go."""
         self.version += 1
-        self.gpus.clear()
+        for track in self.gpus.values():
+            track.lose()
 
     def take_memory(self, sample: MemorySample, log: LogState, state: ServerState) -> None:
         """Memory, judged by what is known of the server and its log."""
@@ -134,9 +143,7 @@ class Machine:
     @property
     def gpu(self) -> GpuSample | None:
         """The first GPU's last sample."""
-        for _, track in sorted(self.gpus.items()):
-            return track.sample
-        return None
+        return next(iter(self.samples()), None)
 
     def samples(self) -> list[GpuSample]:
         """The last sample of each GPU."""
@@ -145,7 +152,7 @@ class Machine:
     @property
     def held_bytes(self) -> int | None:
         """What the server holds on the GPU; ``None`` where NVML does not tell."""
-        if self.server is None or not self.gpus:
+        if self.server is None or not self.samples():
             return None
         return server_bytes(self.samples(), self.server.target.pid)
 

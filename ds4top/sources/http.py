@@ -201,6 +201,8 @@ class ModelsSource:
     """
 
     name = "/v1/models"
+    backoff_most_s = 4.0
+    """A server that starts answers soon after its port is there."""
     interval_s = 2.0
 
     def __init__(self, getter: HttpGetter, clock: Clock = SYSTEM_CLOCK) -> None:

@@ -139,7 +139,8 @@ class Runner:
             self.beat, state="failing", t=now, failures=failures, turns=self.beat.turns + 1
         )
         # Half of the pause is random, so that sources that failed together do not return together.
-        pause_s = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 16))
+        most_s = getattr(self.source, "backoff_most_s", BACKOFF_MOST_S)
+        pause_s = min(most_s, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 16))
         return pause_s * (0.5 + 0.5 * self._rng.random())
 
     def _close(self) -> None:

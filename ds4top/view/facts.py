@@ -8,6 +8,7 @@ from ds4top.core.alert_facts import AlertFacts, XidSeen
 from ds4top.core.alert_rules import SLOW_RATIO
 from ds4top.core.alerts import facts_of_log
 from ds4top.core.derive import Status
+from ds4top.core.gpu import USER_CLOCKS
 from ds4top.core.model import Model
 from ds4top.core.process import flag_value
 from ds4top.view.rates import RateBook
@@ -133,6 +134,8 @@ def _with_gpu(facts: AlertFacts, model: Model) -> AlertFacts:
         power_w=gpu.power_w,
         temperature_c=gpu.temperature_c,
         margin_c=gpu.margin_c,
-        low_power=track.low_power_words(model.now) is not None,
+        low_power=track.low_power.there,
+        clock_locked=None if gpu.reasons is None else bool(gpu.reasons & USER_CLOCKS),
         throttle=gpu.throttle if gpu.reasons is not None else None,
+        throttle_ms_per_s=1000 * max(track.slowed.values()) if track.slowed else None,
     )

@@ -12,7 +12,17 @@ from ds4top.core.model import Model
 from ds4top.core.units import fmt_age, fmt_duration, fmt_gib, fmt_num
 from ds4top.view.look import Look
 from ds4top.view.now import context_limit
-from ds4top.view.text import Row, Share, bar, columns, pack, row, sparkline, stacked_bar
+from ds4top.view.text import (
+    Row,
+    Share,
+    bar,
+    columns,
+    pack,
+    row,
+    row_text,
+    sparkline,
+    stacked_bar,
+)
 
 NEXT_TOKENS = 64_000
 """The prefill that a headroom is held against on the Live view."""
@@ -191,7 +201,12 @@ def _gpu_items(model: Model) -> list[Row]:
     items: list[Row] = []
     if gpu is not None:
         track = machine.gpus[gpu.index]
-        items += _of(gpu, track, model.now)
+        figures = _of(gpu, track)
+        if gpu.stale(model.now):
+            age = fmt_age(max(model.now - gpu.wall, 0.0))
+            figures = [row((row_text(each), "stale")) for each in figures]
+            figures.insert(0, row((f"age {age}", "stale")))
+        items += figures
     sample = machine.memory.sample
     if sample is not None:
         memory = machine.memory
@@ -209,7 +224,7 @@ def _gpu_items(model: Model) -> list[Row]:
     return items
 
 
-def _of(gpu: GpuSample, track: GpuTrack, now: float) -> list[Row]:
+def _of(gpu: GpuSample, track: GpuTrack) -> list[Row]:
     figures: list[Row] = []
     if gpu.utilisation_pct is not None:
         figures.append(row((f"{gpu.utilisation_pct:>3} %", "value")))

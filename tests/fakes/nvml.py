@@ -14,12 +14,11 @@ import pynvml
 DATA = json.loads((Path(__file__).parents[1] / "data" / "nvml" / "gb10.json").read_text())
 SCENARIOS: dict[str, dict[str, Any]] = DATA["scenarios"]
 SHAPES: list[dict[str, Any]] = DATA["alternate_shapes"]
-_FIELDS = {
-    pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_POWER_CAP: "sw_power_cap_us",
-    pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN: "sw_thermal_us",
-    pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN: "hw_thermal_us",
-    pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN: "hw_power_brake_us",
-}
+_STABLE = {74: "sw_power_cap_us", 75: "sw_thermal_us", 76: "sync_boost_us"}
+_MOVED = ("sw_thermal_us", "hw_thermal_us", "hw_power_brake_us")
+_NOT_SUPPORTED = "NVML_ERROR_NOT_SUPPORTED"
+DRIVER_580, CUDA_13_HEADER = 251, 269
+"""Where the three ids of ``_MOVED`` begin; they are others in the two versions of nvml.h."""
 
 
 def error(name: str) -> Exception:
@@ -28,7 +27,10 @@ def error(name: str) -> Exception:
 
 
 class FakeNvml:
-    """The module. ``break_call`` makes one call fail, answer ``None`` or hang until released."""
+    """The module. ``break_call`` makes one call fail, answer ``None`` or hang until released.
+
+    ``lost`` holds the indexes of GPUs that are lost; ``field_base`` is where the counters are.
+    """
 
     NVML_CLOCK_SM = pynvml.NVML_CLOCK_SM
     NVML_CLOCK_MEM = pynvml.NVML_CLOCK_MEM
@@ -39,6 +41,8 @@ class FakeNvml:
         self.answers: dict[str, Any] = {}
         self.errors: dict[str, str] = {}
         self.calls: list[str] = []
+        self.lost: set[int] = set()
+        self.field_base = DRIVER_580
         self.hanging = Event()
         self.release = Event()
         self._broken: dict[str, str] = {}
@@ -48,7 +52,7 @@ class FakeNvml:
             if call["result"] == "ok":
                 self.answers[key] = call["value"]
             else:
-                self.errors[key] = call.get("error", "NVML_ERROR_NOT_SUPPORTED")
+                self.errors[key] = call.get("error", _NOT_SUPPORTED)
 
     @staticmethod
     def _key(call: str, args: dict[str, str] | None) -> str:
@@ -63,14 +67,21 @@ class FakeNvml:
         else:
             self._broken[call] = how
 
+    def mend(self) -> None:
+        """Nothing is broken any more, and what hangs goes on."""
+        self._broken.clear()
+        self._hang.clear()
+        self.lost.clear()
+        self.release.set()
+
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("NVML_FI_DEV_CLOCKS"):
-            return getattr(pynvml, name)
         if not name.startswith("nvml"):
             raise AttributeError(name)
 
         def call(*arguments: Any) -> Any:
             self.calls.append(name)
+            if arguments and self._index(name, arguments) in self.lost:
+                raise error("NVML_ERROR_GPU_IS_LOST")
             if name in self._hang:
                 self.hanging.set()
                 self.release.wait(60)
@@ -82,9 +93,14 @@ class FakeNvml:
 
         return call
 
+    @staticmethod
+    def _index(name: str, arguments: tuple[Any, ...]) -> int:
+        at = arguments[0]
+        return at if isinstance(at, int) else int(at.removeprefix("gpu"))
+
     def _answer(self, name: str, arguments: tuple[Any, ...]) -> Any:
         special: dict[str, Callable[[], Any]] = {
-            "nvmlDeviceGetHandleByIndex": lambda: "handle",
+            "nvmlDeviceGetHandleByIndex": lambda: f"gpu{arguments[0]}",
             "nvmlShutdown": lambda: None,
             "nvmlDeviceGetUtilizationRates": lambda: SimpleNamespace(
                 gpu=self.scenario["gpu_util"], memory=0
@@ -99,7 +115,7 @@ class FakeNvml:
             return special[name]()
         if name == "nvmlDeviceGetClockInfo":
             if arguments[1] != self.NVML_CLOCK_SM:
-                raise error("NVML_ERROR_NOT_SUPPORTED")
+                raise error(_NOT_SUPPORTED)
             return self.scenario["sm_mhz"]
         key = f"{name}:NVML_CLOCK_SM" if name == "nvmlDeviceGetMaxClockInfo" else name
         if key in self.errors:
@@ -112,15 +128,14 @@ class FakeNvml:
         return SimpleNamespace(**value) if isinstance(value, dict) else value
 
     def _fields(self, ids: list[int]) -> list[Any]:
+        """Counters in nanoseconds, as the driver gives them; gb10.json has nvidia-smi's us."""
+        names = {**_STABLE, **{self.field_base + at: name for at, name in enumerate(_MOVED)}}
         values = self.answers["nvmlDeviceGetFieldValues"]
-        out = []
-        for number in ids:
-            name = _FIELDS[number]
-            found = values.get(name)
-            out.append(
-                SimpleNamespace(
-                    nvmlReturn=0 if found is not None else 3,
-                    value=SimpleNamespace(ullVal=found or 0),
-                )
+        found = [values.get(names.get(number, "")) for number in ids]
+        return [
+            SimpleNamespace(
+                nvmlReturn=0 if value is not None else DATA["error_codes"][_NOT_SUPPORTED],
+                value=SimpleNamespace(ullVal=(value or 0) * 1000),
             )
-        return out
+            for value in found
+        ]

@@ -1,199 +1,87 @@
-"""The GPU by NVML: what a GB10 has, each call broken in each way, and faults that look normal."""
+"""The GPU's figures: unified or not, reasons in words, and faults that look normal when idle."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from threading import Thread
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ds4top.archive.codec import decode, encode
 from ds4top.core.gpu import (
+    REASONS,
     GpuProcess,
     GpuSample,
     GpuTrack,
     is_unified,
-    looks_low,
+    low_look,
     merged,
     server_bytes,
     throttle_words,
 )
-from ds4top.sources.base import SourceFault
-from ds4top.sources.mailbox import Mailbox
-from ds4top.sources.nvml import NvmlSource
-from ds4top.sources.supervisor import Supervisor
-from tests.fakes.nvml import SCENARIOS, SHAPES, FakeNvml
+from ds4top.core.gputrack import GAP_S, History, LowPower, Slowed, scale_of
+from tests.fakes.nvml import DATA, SCENARIOS
 
 MEM_TOTAL = 127_600_748 * 1024
-CALLS = (
-    "nvmlDeviceGetName",
-    "nvmlDeviceGetMemoryInfo",
-    "nvmlDeviceGetMemoryBusWidth",
-    "nvmlDeviceGetUtilizationRates",
-    "nvmlDeviceGetPowerUsage",
-    "nvmlDeviceGetTotalEnergyConsumption",
-    "nvmlDeviceGetClockInfo",
-    "nvmlDeviceGetMaxClockInfo",
-    "nvmlDeviceGetEnforcedPowerLimit",
-    "nvmlDeviceGetCudaComputeCapability",
-    "nvmlDeviceGetTemperature",
-    "nvmlDeviceGetMarginTemperature",
-    "nvmlDeviceGetCurrentClocksEventReasons",
-    "nvmlDeviceGetFieldValues",
-    "nvmlDeviceGetPerformanceState",
-    "nvmlDeviceGetComputeRunningProcesses",
-    "nvmlDeviceGetGraphicsRunningProcesses",
-)
+NOON = 1_764_072_000.0
 
 
-def read(nvml: FakeNvml, now: float = 1.0) -> GpuSample:
-    """One sample of a source over the fake."""
-    source = NvmlSource(nvml, machine_bytes=lambda: MEM_TOTAL, comm_of=lambda pid: f"p{pid}")
-    source.open()
-    return source.read(now)[0]
+def sample_of(scenario: str, t: float = 0.0, **over: Any) -> GpuSample:
+    """A sample with the figures of a scenario."""
+    of = SCENARIOS[scenario]
+    plain = GpuSample(
+        index=0,
+        t=t,
+        wall=NOON + t,
+        utilisation_pct=of["gpu_util"],
+        sm_clock_mhz=of["sm_mhz"],
+        power_w=of["power_mw"] / 1000,
+        temperature_c=of["temp_c"],
+        reasons=of["reasons"],
+    )
+    return replace(plain, **over)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_gb10_shows_nothing_that_it_does_not_have(scenario: str) -> None:
-    found = read(FakeNvml(scenario))
-    wanted = SCENARIOS[scenario]
-    assert found.unified
-    assert found.name == "NVIDIA GB10"
-    assert (found.memory_total_bytes, found.memory_used_bytes, found.power_limit_w) == (
-        None, None, None,
-    )  # fmt: skip
-    assert found.utilisation_pct == wanted["gpu_util"]
-    assert found.sm_clock_mhz == wanted["sm_mhz"]
-    assert found.power_w == wanted["power_mw"] / 1000
-    assert found.temperature_c == wanted["temp_c"]
-    assert (found.margin_c, found.sm_clock_most_mhz, found.capability) == (36, 3003, (12, 1))
-    assert found.held_bytes(914871) == 92_266_299_392
-    assert [process.pid for process in found.others(914871)] == [2101, 2188]
-    slowed = dict(found.slowed_us)
-    assert slowed["software power cap"] == 165_687
-    assert slowed["software thermal"] == 903_158
+def fed(*stretches: tuple[str, int], track: GpuTrack | None = None) -> GpuTrack:
+    """A track over scenarios, each for so many seconds, one sample a second."""
+    track = track or GpuTrack()
+    begin = 0.0 if track.sample is None else track.sample.t + 1
+    for scenario, seconds in stretches:
+        for second in range(seconds):
+            track.take(sample_of(scenario, begin + second))
+        begin += seconds
+    return track
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("how", ["NVML_ERROR_NOT_SUPPORTED", "NVML_ERROR_UNKNOWN", "none"])
-def test_each_call_may_fail_and_takes_its_row_alone(call: str, how: str) -> None:
-    nvml = FakeNvml()
-    nvml.break_call(call, how)
-    whole, found = read(FakeNvml()), read(nvml)
-    lost = {
-        field.name
-        for field in fields(GpuSample)
-        if field.name not in ("t", "wall")
-        and getattr(whole, field.name) != getattr(found, field.name)
-    }
-    assert len(lost) <= 1
-    for name in lost - {"processes"}:
-        assert getattr(found, name) in (None, ())
-
-
-@pytest.mark.parametrize("call", CALLS)
-def test_a_lost_gpu_is_said_and_found_again(call: str) -> None:
-    nvml = FakeNvml()
-    nvml.break_call(call, "NVML_ERROR_GPU_IS_LOST")
-    source = NvmlSource(nvml)
-    source.open()
-    with pytest.raises(SourceFault, match="lost to its driver") as fault:
-        source.read(1.0)
-    assert fault.value.reopen
-    source.close()
-    nvml._broken.clear()
-    source.open()
-    assert source.read(2.0)[0].name == "NVIDIA GB10"
+# Unified memory -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("total", "bus_bits", "name", "unified"),
     [
-        ("NVML_ERROR_LIBRARY_NOT_FOUND", "no NVIDIA driver here"),
-        ("NVML_ERROR_DRIVER_NOT_LOADED", "not loaded"),
-        ("NVML_ERROR_LIB_RM_VERSION_MISMATCH", "NVML"),
+        (None, None, None, True),
+        (0, None, None, True),
+        (130_663_165_952, None, None, True),
+        (8_522_825_728, None, "an N1X", True),
+        (8_522_825_728, 128, "NVIDIA RTX 4060", False),
+        (24 << 30, None, "NVIDIA L4", False),
+        (24 << 30, 384, "NVIDIA L4", False),
+        (MEM_TOTAL, 5120, "NVIDIA H100", False),
+        (24 << 30, None, "NVIDIA GB10", True),
+        (None, 5120, "NVIDIA H100", False),
     ],
 )
-def test_without_a_driver(code: str, said: str) -> None:
-    nvml = FakeNvml()
-    nvml.break_call("nvmlInit", code)
-    with pytest.raises(SourceFault, match=said):
-        NvmlSource(nvml).open()
+def test_unified_or_not(
+    total: int | None, bus_bits: int | None, name: str | None, unified: bool
+) -> None:
+    assert is_unified(total, MEM_TOTAL, bus_bits=bus_bits, name=name) is unified
 
 
-def test_what_is_not_supported_is_not_asked_each_second() -> None:
-    nvml = FakeNvml()
-    source = NvmlSource(nvml)
-    source.open()
-    for second in range(70):
-        source.read(float(second))
-    # Once at the start and once after a minute.
-    assert nvml.calls.count("nvmlDeviceGetMemoryInfo") == 2
-    assert nvml.calls.count("nvmlDeviceGetPowerUsage") == 70
-    # The slow group is asked each ten seconds.
-    assert nvml.calls.count("nvmlDeviceGetName") == 7
-
-
-def test_a_call_that_hangs_holds_up_nobody() -> None:
-    nvml = FakeNvml()
-    nvml.break_call("nvmlDeviceGetPowerUsage", "hang")
-    mailbox = Mailbox()
-    supervisor = Supervisor(mailbox)
-    supervisor.add(NvmlSource(nvml))
-    supervisor.start()
-    assert nvml.hanging.wait(30)
-    # Others go on: the mailbox takes and gives, and the heartbeat tells who is stuck.
-    mailbox.set("memory", "a sample")
-    assert "a sample" in mailbox.drain()
-    assert supervisor.beats()["GPU (NVML)"].state == "reading"
-    assert supervisor.stop(join_s=0.01) == ("GPU (NVML)",)
-    nvml.release.set()
-    for thread in (each for each in _threads() if each.name == "src-GPU (NVML)"):
-        thread.join(30)
-
-
-def _threads() -> list[Thread]:
-    import threading
-
-    return threading.enumerate()
-
-
-@pytest.mark.parametrize(
-    "shape", [shape for shape in SHAPES if "value" in shape], ids=lambda shape: shape["shape"]
-)
-def test_other_shapes_of_the_memory_answer_are_unified_too(shape: dict[str, object]) -> None:
-    nvml = FakeNvml()
-    del nvml.errors["nvmlDeviceGetMemoryInfo"]
-    nvml.answers["nvmlDeviceGetMemoryInfo"] = shape["value"]
-    found = read(nvml)
-    assert found.unified
-    assert found.memory_total_bytes is None
-
-
-def test_a_discrete_card_is_an_account_of_its_own() -> None:
-    nvml = FakeNvml()
-    for name, value in (
-        ("nvmlDeviceGetMemoryInfo", {"total": 135_000_000_000, "used": 5, "free": 1}),
-        ("nvmlDeviceGetMemoryBusWidth", 5120),
-        ("nvmlDeviceGetName", b"NVIDIA H100"),
-        ("nvmlDeviceGetEnforcedPowerLimit", 700_000),
-    ):
-        nvml.errors.pop(name, None)
-        nvml.answers[name] = value
-    source = NvmlSource(nvml, machine_bytes=lambda: 134_000_000_000)
-    source.open()
-    found = source.read(1.0)[0]
-    # Its size happens to be the machine's within 5 %; that it has a bus of its own tells.
-    assert not found.unified
-    assert (found.memory_total_bytes, found.memory_used_bytes) == (135_000_000_000, 5)
-    assert (found.name, found.power_limit_w) == ("NVIDIA H100", 700.0)
-
-
-def test_unified_or_not() -> None:
-    assert is_unified(None, MEM_TOTAL, bus_bits=None, name=None)
-    assert is_unified(0, MEM_TOTAL, bus_bits=None, name=None)
-    assert is_unified(MEM_TOTAL, MEM_TOTAL, bus_bits=None, name=None)
-    assert not is_unified(24 << 30, MEM_TOTAL, bus_bits=None, name="NVIDIA L4")
-    assert not is_unified(24 << 30, 24 << 30, bus_bits=384, name="NVIDIA L4")
+def test_a_size_alone_tells_nothing_while_the_machine_s_own_is_unknown() -> None:
+    assert not is_unified(8 << 30, None, bus_bits=None, name="NVIDIA L4")
+    assert is_unified(None, None, bus_bits=None, name=None)
 
 
 def test_a_process_in_two_lists_counts_once() -> None:
@@ -205,61 +93,267 @@ def test_a_process_in_two_lists_counts_once() -> None:
     assert server_bytes([], 1) is None
 
 
+FIGURE = st.none() | st.integers(0, 1 << 40)
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(1, 5), FIGURE))))
+def test_no_process_counts_for_more_than_its_largest_figure(
+    lists: list[list[tuple[int, int | None]]],
+) -> None:
+    found = merged(lists)
+    for pid, used in found.items():
+        told = [each for one in lists for which, each in one if which == pid and each is not None]
+        assert used == (max(told) if told else None)
+
+
+# Reasons --------------------------------------------------------------------------------------
+
+
+def test_the_bits_are_those_of_the_driver() -> None:
+    assert [bit for bit, _, _ in REASONS] == sorted(DATA["clock_event_bits"].values())
+
+
 def test_reasons_in_words() -> None:
     assert throttle_words(0x1) == ()
     assert throttle_words(0x1 | 0x20 | 0x80) == ("software thermal", "power brake")
     assert throttle_words(0x2, all_of_them=True) == ("clocks set by the user",)
+    assert sample_of("sw_thermal").throttle == ("software thermal",)
 
 
-def track_of(*scenarios: str, seconds: int = 12) -> GpuTrack:
-    """A track over scenarios, each for so many seconds."""
+def test_slowed_time_belongs_to_the_time_between_readings() -> None:
+    # Counters are read each ten seconds, samples come each second with the last reading in them.
     track = GpuTrack()
-    t = 0.0
-    for scenario in scenarios:
-        sample = read(FakeNvml(scenario))
-        for _ in range(seconds):
-            track.take(replace(sample, t=t, wall=t))
-            t += 1.0
-    return track
+    for second in range(31):
+        read_t = float(second - second % 10)
+        us = (("power brake", int(read_t) * 50_000), ("sync boost", 7))
+        track.take(sample_of("decode", float(second), slowed_us=us, slowed_t=read_t))
+        assert track.slowed == ({} if second < 10 else {"power brake": pytest.approx(0.05)})
+    assert track.slow.seconds(0.0) == {"power brake": 1.5}
+    assert track.slow.seconds(15.0) == {"power brake": 0.5}
+    assert track.slow.seconds(25.0) == {}
+
+
+def test_a_driver_loaded_anew_is_no_growth_and_silence_is_no_slowing() -> None:
+    slow = Slowed()
+    slow.take(0.0, 0.0, (("power brake", 100),))
+    slow.take(10.0, 10.0, (("power brake", 5_000_100),))
+    assert slow.share == {"power brake": 0.5}
+    slow.take(20.0, 20.0, (("power brake", 0),))
+    assert slow.share == {}
+    slow.take(30.0, 30.0, (("power brake", 20_000_000),))
+    # More than all of the time is a rounding of the driver's.
+    assert slow.share == {"power brake": 1.0}
+    slow.take(50.0, 40.0, ())
+    assert slow.share == {"power brake": 1.0}
+    slow.take(61.0, 40.0, ())
+    assert slow.share == {}
+
+
+# The low-power fault --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_low_power_fault_and_nothing_else(scenario: str) -> None:
-    words = track_of(scenario).low_power_words(12.0)
+    words = fed((scenario, 60)).low_power_words(NOON + 60)
     assert (words is not None) == (scenario == "low_power_fault")
 
 
-def test_the_fault_with_its_figures_and_its_repetitions() -> None:
-    words = track_of("low_power_fault").low_power_words(7.0 + 420.0)
-    assert words == "GPU 96 % busy at 695 MHz, 15 W for 7 min"
-    again = track_of("low_power_fault", "decode", "decode", "decode", "decode", "low_power_fault")
-    assert "2nd time today" in (again.low_power_words(72.0) or "")
-    # A spell that ends for less than half a minute is the same spell.
-    same = track_of("low_power_fault", "decode", "low_power_fault")
-    assert "time today" not in (same.low_power_words(36.0) or "")
-    assert track_of("low_power_fault", "decode").low_power_words(24.0) is None
+def test_a_network_that_is_waited_for_is_none() -> None:
+    waits = sample_of("waiting_on_network")
+    assert (waits.utilisation_pct, waits.sm_clock_mhz, waits.power_w) == (96, 2405, 15.0)
+    assert low_look(waits) is False
 
 
-def test_a_lock_of_the_user_is_no_fault() -> None:
-    sample = read(FakeNvml("low_power_fault"))
-    assert looks_low(sample)
-    assert not looks_low(replace(sample, reasons=0x2))
-    assert not looks_low(replace(sample, utilisation_pct=None))
-    assert not looks_low(replace(sample, temperature_c=85))
+@pytest.mark.parametrize(
+    ("change", "low"),
+    [
+        ({}, True),
+        ({"utilisation_pct": 90, "sm_clock_mhz": 1399, "temperature_c": 79}, True),
+        ({"power_w": None, "temperature_c": None, "reasons": None}, True),
+        ({"sm_clock_mhz": 1400}, False),
+        ({"temperature_c": 80}, False),
+        ({"reasons": 0x2}, False),
+        ({"reasons": 0x20}, False),
+        ({"reasons": 0x40}, False),
+        ({"reasons": 0x4}, True),
+        ({"utilisation_pct": 89}, None),
+        ({"utilisation_pct": None}, None),
+        ({"sm_clock_mhz": None}, None),
+    ],
+)
+def test_the_marks_of_the_fault(change: dict[str, Any], low: bool | None) -> None:
+    assert low_look(sample_of("low_power_fault", **change)) is low
 
 
-def test_growth_of_the_throttle_counters_and_joules_per_token() -> None:
+def test_eight_of_ten_looks_make_the_fault() -> None:
+    looks = LowPower()
+    for second, low in enumerate([True] * 7 + [None, None]):
+        looks.take(second, second, low)
+    assert not looks.there
+    looks.take(9.0, 9.0, True)
+    assert looks.there
+    assert (looks.spells[0].begin_wall, looks.spells[0].last_wall) == (0.0, 9.0)
+
+
+def test_looks_far_apart_make_none() -> None:
+    looks = LowPower()
+    for turn in range(20):
+        looks.take(turn * (GAP_S + 1), turn * (GAP_S + 1), True)
+    assert not looks.there
+
+
+def test_the_fault_with_its_figures() -> None:
+    track = fed(("low_power_fault", 421))
+    said = "GPU 96 % busy at 695 MHz, 15 W for 7 min"
+    assert track.low_power_words(NOON + 421) == said
+    # It is not there without its figures, nor once the GPU has been well for a while.
+    assert fed(("decode", 7), track=track).low_power_words(NOON + 428) == said
+    assert fed(("decode", 1), track=track).low_power_words(NOON + 429) is None
+
+
+def test_an_idle_gpu_neither_ends_nor_repeats_a_spell() -> None:
+    # Requests of 20 s each in one long fault, a minute of idling between them: one spell.
+    track = fed(*([("low_power_fault", 20), ("low_power_fault_idle", 60)] * 5))
+    assert track.low_power.count(0.0) == 1
+    assert track.low_power_words(NOON + 400) == (
+        "GPU 96 % busy at 695 MHz, 15 W for 6 min, last seen 1 min ago"
+    )
+    gone = fed(("idle_p8", 560), track=track)
+    assert gone.low_power_words(NOON + 960) is None
+
+
+def test_intermittent_spells_are_counted() -> None:
+    # 7 minutes of it in each half hour, as three machines had it.
+    track = fed(*([("low_power_fault", 421), ("decode", 1379)] * 2), ("low_power_fault", 421))
+    now = track.low_power.spells[-1].last_wall
+    said = "GPU 96 % busy at 695 MHz, 15 W for 7 min, 3rd time"
+    assert track.low_power_words(now, NOON - 3600) == f"{said} today"
+    assert track.low_power_words(now) == f"{said} in 24 h"
+    # Two of them were seen after a midnight that fell between the first and the second.
+    assert "2nd time today" in (track.low_power_words(now, NOON + 1000) or "")
+
+
+def test_spells_less_than_half_a_minute_apart_are_one() -> None:
+    track = fed(("low_power_fault", 12), ("decode", 12), ("low_power_fault", 12))
+    assert track.low_power.count(0.0) == 1
+    track = fed(("low_power_fault", 12), ("decode", 31), ("low_power_fault", 12))
+    assert track.low_power.count(0.0) == 2
+
+
+def test_a_lost_driver_forgets_the_sample_and_not_the_day() -> None:
+    track = fed(("low_power_fault", 20))
+    track.lose()
+    assert track.sample is None
+    assert track.low_power.count(0.0) == 1
+
+
+@given(st.lists(st.sampled_from([True, False, None]), max_size=120))
+def test_spells_are_in_order_and_made_of_looks(looks: list[bool | None]) -> None:
+    seen = LowPower()
+    for second, low in enumerate(looks):
+        seen.take(second, second, low)
+    for spell in seen.spells:
+        assert looks[int(spell.begin_wall)] is True
+        assert spell.begin_wall <= spell.last_wall < len(looks)
+    ends = [spell.last_wall for spell in seen.spells]
+    assert ends == sorted(ends)
+    assert not seen.spells or looks.count(True) >= 8
+
+
+# Energy ---------------------------------------------------------------------------------------
+
+
+def test_joules_per_token_by_the_energy_counter() -> None:
     track = GpuTrack()
-    base = read(FakeNvml())
-    track.take(replace(base, t=0.0, energy_j=100.0, slowed_us=(("power brake", 0),)), 0)
+    for second in range(11):
+        track.take(
+            sample_of("decode", float(second), energy_j=1000.0 + 37.0 * second), 14 * second, True
+        )
+    assert track.joules_per_token() == pytest.approx(37.0 / 14)
+    assert track.mean_power_w == pytest.approx(37.0)
+
+
+def test_joules_per_token_by_power_where_energy_is_not_told() -> None:
+    track = GpuTrack()
+    for second in range(11):
+        track.take(sample_of("decode", float(second)), 14 * second)
+    assert track.joules_per_token() == pytest.approx(37.0 / 14)
+    assert track.mean_power_w == pytest.approx(37.0)
+
+
+def test_the_energy_of_a_prefill_is_no_token_s() -> None:
+    track = GpuTrack()
+    for second in range(60):
+        track.take(sample_of("prefill", float(second)), 0, False)
+    for second in range(60, 71):
+        track.take(sample_of("decode", float(second)), 14 * (second - 59), True)
+    # The first second of decode is half of one and half of the other: 58.5 J.
+    assert track.joules_per_token() == pytest.approx((58.5 + 10 * 37.0) / (14 * 11))
+
+
+def test_no_quotient_of_few_tokens_nor_over_a_gap() -> None:
+    track = GpuTrack()
     assert track.joules_per_token() is None
-    grown = (("power brake", 500_000),)
-    track.take(replace(base, t=10.0, energy_j=500.0, slowed_us=grown), 100)
-    assert track.slowed == {"power brake": 0.05}
-    assert track.joules_per_token() == 4.0
+    assert track.mean_power_w is None
+    for second in range(4):
+        track.take(sample_of("decode", float(second)), 14 * second, True)
+    assert track.joules_per_token() is None
+    # The tokens of a minute in which the driver was silent have no energy known.
+    track.take(sample_of("decode", 70.0), 1000, True)
+    assert track.joules_per_token() is None
+    track.take(sample_of("decode", 75.0, energy_j=5.0), 1100, True)
+    assert track.joules_per_token() == pytest.approx(5 * 37.0 / 100)
+    # A counter that went back, and a server that began anew.
+    track.take(sample_of("decode", 76.0, energy_j=1.0), 1200, True)
+    track.take(sample_of("decode", 77.0, energy_j=38.0), 3, True)
+    assert track.joules_per_token() is None
 
 
-def test_the_field_values_are_read_by_name() -> None:
-    nvml = FakeNvml()
-    nvml.answers["nvmlDeviceGetFieldValues"] = {"sw_power_cap_us": 7}
-    assert dict(read(nvml).slowed_us) == {"software power cap": 7}
+# History --------------------------------------------------------------------------------------
+
+
+def test_ten_minutes_of_figures_with_gaps_where_nothing_was_known() -> None:
+    history = History()
+    for second in range(2000):
+        power = None if second % 2 else float(second)
+        history.take(float(second), [50, 2405, power, 60])
+    assert 600 <= len(history.t) <= 661
+    assert history.since("power_w", 1996.0) == [
+        (1996.0, 1996.0), (1997.0, None), (1998.0, 1998.0), (1999.0, None),
+    ]  # fmt: skip
+    assert history.peak("power_w") == 1998.0
+    assert History().peak("power_w") is None
+
+
+@pytest.mark.parametrize(
+    ("peak", "scale"), [(0.4, 1), (1, 1), (3, 5), (15, 20), (37, 50), (80, 100), (101, 200)]
+)
+def test_a_scale_is_the_next_of_one_two_five(peak: float, scale: float) -> None:
+    assert scale_of(peak) == scale
+
+
+def test_power_is_drawn_against_a_limit_or_its_own_peak() -> None:
+    track = fed(("idle_p8", 3), ("prefill", 3), ("idle_p8", 3))
+    assert track.power_scale_w == 100
+    track.take(sample_of("idle_p8", 20.0, power_limit_w=700.0))
+    assert track.power_scale_w == 700
+    assert GpuTrack().power_scale_w is None
+
+
+def test_a_silent_driver_makes_old_figures() -> None:
+    sample = sample_of("decode")
+    assert not sample.stale(NOON + 2.0)
+    assert sample.stale(NOON + 2.1)
+
+
+def test_a_sample_survives_a_recording() -> None:
+    sample = sample_of(
+        "decode",
+        1.5,
+        capability=(12, 1),
+        slowed_us=(("software thermal", 903_158),),
+        slowed_t=1.0,
+        processes=(GpuProcess(1, None), GpuProcess(2, 92_266_299_392, "ds4-server")),
+        missing=(("nvmlDeviceGetMemoryInfo", "not supported"),),
+    )
+    assert decode(encode(sample), {"GpuSample": GpuSample, "GpuProcess": GpuProcess}) == sample
