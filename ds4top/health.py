@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ds4top.core.machine import Machine
 from ds4top.core.model import SourceHealth
@@ -33,8 +33,15 @@ def log_health(
     return SourceHealth("log", "missing", f"{place.detail}{mend}")
 
 
+_ABSENT = {
+    "KV directory": "no --kv-disk-dir is known",
+    "/v1/models": "no address is known yet",
+    "/metrics": "no address is known yet",
+}
+_NOT_SHOWN = frozenset({"log", "vitals"})
+
+
 def others(
-    names: Sequence[str],
     errors: Mapping[str, SourceError],
     beats: Mapping[str, Beat],
     details: Mapping[str, str],
@@ -42,7 +49,9 @@ def others(
 ) -> list[SourceHealth]:
     """Of every source but the log; ``now`` is monotonic. A source that hangs is stuck, not gone."""
     found: list[SourceHealth] = []
-    for name in names:
+    for name in [*beats, *(name for name in _ABSENT if name not in beats)]:
+        if name in _NOT_SHOWN:
+            continue
         beat, error = beats.get(name), errors.get(name)
         cost_ms = beat.cost_s * 1000 if beat is not None else None
         age_s = None
@@ -54,7 +63,9 @@ def others(
         elif beat is not None and beat.state == "reading" and now - beat.t > STUCK_S:
             words = f"no answer for {now - beat.t:.0f} s; everything else goes on"
             found.append(SourceHealth(name, "stale", words, age_s, cost_ms))
-        elif beat is None or beat.last_ok_t is None:
+        elif beat is None:
+            found.append(SourceHealth(name, "missing", _ABSENT[name]))
+        elif beat.last_ok_t is None:
             found.append(SourceHealth(name, "missing", "not read yet", age_s, cost_ms))
         else:
             found.append(SourceHealth(name, "ok", details.get(name, ""), age_s, cost_ms))

@@ -35,6 +35,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "status": ("one look, no screen, exit code for scripts", "ds4top.reach.status"),
     "report": ("the day in figures, from any server log", "ds4top.report.cli"),
     "config": ("the config file: init, show or path", "ds4top.reach.configfile"),
     "completion": ("completion for bash, zsh or fish", "ds4top.reach.completion"),

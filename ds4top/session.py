@@ -199,7 +199,6 @@ class Session:
         if not self._machine_sources:
             return (*found, *health.replayed())
         found += health.others(
-            [source.name for source in self._machine_sources if source.name != "vitals"],
             self._errors,
             self.supervisor.beats(),
             health.details_of(model.machine),

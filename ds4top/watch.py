@@ -119,6 +119,9 @@ class Watch:
                 machine.take_gpu(sample, self._decoded(), decoding=decoding)
             case Vitals():
                 machine.take_vitals(sample)
+                if machine.memory.headroom is None and machine.memory.sample is not None:
+                    # It waited for how the weights are held: judged now, not at the next sample.
+                    machine.take_memory(machine.memory.sample, self._log(), self._state())
             case ServersSeen():
                 machine.seen(sample.servers, sample.chosen)
                 if sample.chosen is not None:

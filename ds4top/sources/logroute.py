@@ -20,7 +20,7 @@ from ds4top.sources.logsource import TAIL_BYTES, LogSource, MakeReader, MakeStor
 from ds4top.sources.logtail import LogFollower, StreamFollower
 from ds4top.sources.samples import ReplayReset
 
-_UNPOINTED_S = 0.5
+_UNPOINTED_S = 0.1
 _KILL_S = 2.0
 
 

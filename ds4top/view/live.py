@@ -7,6 +7,7 @@ from ds4top.core.model import Model
 from ds4top.core.units import (
     fmt_age,
     fmt_duration,
+    fmt_gib,
     fmt_k,
     fmt_ms,
     fmt_pct,
@@ -24,7 +25,7 @@ from ds4top.view.now import (
     verdict,
 )
 from ds4top.view.rates import RateBook
-from ds4top.view.text import Row, bar, row
+from ds4top.view.text import UNICODE, Charset, Row, bar, row
 from ds4top.view.today import Today
 
 
@@ -57,7 +58,7 @@ def kv_line(model: Model, today: Today) -> Row:
     )
 
 
-def kv_rows(model: Model, today: Today) -> tuple[Row, ...]:
+def kv_rows(model: Model, today: Today, charset: Charset = UNICODE) -> tuple[Row, ...]:
     """What the caches did today: hits, tokens reused, seconds saved, the last load."""
     log = model.log
     life = log.life
@@ -66,12 +67,7 @@ def kv_rows(model: Model, today: Today) -> tuple[Row, ...]:
     if life is not None and disk is None and (life.listened or life.served):
         budget = row(("no disk cache: start with --kv-disk-dir DIR", "warn"))
     elif disk is not None:
-        budget = row(
-            "budget ",
-            (f"{disk.budget_mib:,} MiB", "value"),
-            ", used –",
-            (f"   {disk.directory}", "dim"),
-        )
+        budget = _disk(model, disk.budget_mib, disk.directory, charset)
     else:
         budget = row(("not in the log", "dim"))
     return (
@@ -92,6 +88,23 @@ def kv_rows(model: Model, today: Today) -> tuple[Row, ...]:
             f"   evicted {today.cache.evictions}, {today.missed} missed",
         ),
         labelled("disk", budget),
+    )
+
+
+def _disk(model: Model, budget_mib: int, directory: str, charset: Charset) -> Row:
+    """What the disk cache uses of its budget, as its directory tells."""
+    kv = model.machine.kv
+    if kv is None:
+        return row(
+            "budget ", (f"{budget_mib:,} MiB", "value"), ", used –", (f"   {directory}", "dim")
+        )
+    budget = budget_mib << 20
+    share = kv.used_bytes / budget if budget else None
+    return row(
+        (fmt_gib(kv.used_bytes, 2), "value"),
+        f" of {fmt_gib(budget, 2)} GiB ",
+        bar(share, 14, charset, "bar" if (share or 0) < 0.97 else "bar-warn"),
+        f" {fmt_pct(share)}   {len(kv.entries)} entries",
     )
 
 

@@ -135,14 +135,14 @@ def _kv(model: Model, today: Today) -> dict[str, Any] | None:
     budget = server.kv_budget_bytes if server else None
     if budget is None and life is not None and life.disk is not None:
         budget = life.disk.budget_mib << 20
-    cache = today.cache
+    cache, found = today.cache, model.machine.kv
     return {
         "directory": directory,
-        "entries": None,
-        "used_bytes": None,
-        "foreign_bytes": None,
+        "entries": len(found.entries) if found else None,
+        "used_bytes": found.used_bytes if found else None,
+        "foreign_bytes": found.foreign_bytes if found else None,
         "budget_bytes": budget,
-        "disk_free_bytes": None,
+        "disk_free_bytes": found.disk_free_bytes if found else None,
         "disk_hits": cache.disk_hits,
         "live_hits": cache.live_hits,
         "misses": cache.misses,

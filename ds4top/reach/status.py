@@ -1,0 +1,139 @@
+"""``ds4top status``: one look without a screen, by the same sources and reducers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from ds4top.core.alerts import Alert, alerts_now
+from ds4top.core.config import Config
+from ds4top.core.derive import status_of
+from ds4top.core.figures import by_context
+from ds4top.core.units import GIB
+from ds4top.reach.configfile import load
+from ds4top.report.jsonout import buckets_json
+from ds4top.session import Session, Wanted, live
+from ds4top.view.facts import alert_facts
+from ds4top.view.rates import RateBook
+from ds4top.view.status import LEVELS, document, line, state_of
+from ds4top.view.today import TodayBook
+
+LOOK_S = 1.5
+"""A look takes no longer, whatever is slow; what has not answered by then is not known."""
+_TURN_S = 0.01
+_EXITS = dict(zip(LEVELS, range(4), strict=True))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The form of the answer, and which server."""
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="machine-readable: ds4top.status/1")
+    form.add_argument("--line", action="store_true", help="at most 40 columns, for a status bar")
+    parser.add_argument("--pid", type=int, metavar="PID", help="this process")
+    parser.add_argument("--log", metavar="FILE", help="its log")
+    parser.add_argument("--config", metavar="FILE", help="this config file")
+
+
+def wanted_of(config: Config) -> Wanted:
+    """Which server, by flags and config."""
+    log = config.text("server.log")
+    return Wanted(
+        pid=config.whole("server.pid"),
+        url=config.text("server.url"),
+        log=os.path.abspath(log) if log not in (None, "-") else log,
+        kv_dir=config.text("server.kv_dir"),
+        warning_bytes=int(config.number("memory.warning_gib") * GIB),
+        critical_bytes=int(config.number("memory.critical_gib") * GIB),
+    )
+
+
+def look(session: Session, most_s: float = LOOK_S) -> None:
+    """Run the sources until each has answered once, or the time is over."""
+    end = time.monotonic() + most_s
+    session.start()
+    while time.monotonic() < end:
+        session.tick()
+        if settled(session):
+            break
+        # Threads report when they have something; there is nothing to wait on for all of them.
+        session.supervisor.stopping.wait(_TURN_S)
+    session.tick()
+
+
+def settled(session: Session) -> bool:
+    """Whether every source has answered once, and the log of the server that was found is read."""
+    beats = session.supervisor.beats()
+    if any(beat.turns == 0 for beat in beats.values()):
+        return False
+    server = session.model.machine.server
+    if server is None:
+        return True
+    if session.model.machine.vitals is None and beats["vitals"].failures == 0:
+        return False
+    pointed = server.log.path is not None or bool(server.log.command)
+    return not pointed or session.model.lines > 0 or beats["log"].failures > 0
+
+
+def gathered(session: Session) -> tuple[dict[str, Any], str, str]:
+    """The document, the line and the level of what was seen."""
+    model = session.model
+    status = status_of(model.log, model.now)
+    book = RateBook()
+    book.update(model.log)
+    today = TodayBook().today(model, book)
+    facts = alert_facts(model, status, book)
+    alerts: tuple[Alert, ...] = alerts_now(facts, model.now)
+    samples = model.log.decode
+    rates = buckets_json(by_context(samples.context, samples.tps))
+    found = document(model, status, book, today, alerts, buckets=rates)
+    return found, line(model, status, book, alerts), state_of(model, status)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Exit code: 0 ok, 1 warning, 2 critical, 3 unknown."""
+    flags = {
+        key: value
+        for key, value in (("server.pid", args.pid), ("server.log", args.log))
+        if value is not None
+    }
+    config = load(args.config, os.environ, flags)
+    for problem in config.problems:
+        print(f"ds4top: {problem}", file=sys.stderr)
+    session = live(wanted_of(config))
+    look(session)
+    found, short, _ = gathered(session)
+    session.supervisor.stopping.set()
+    if args.json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+    elif args.line:
+        print(short)
+    else:
+        print("\n".join(words(found, short)))
+    sys.stdout.flush()
+    # Threads may hang in a driver; there is nothing left to lose.
+    session.close()
+    return _EXITS[found["level"]]
+
+
+def words(found: dict[str, Any], short: str) -> list[str]:
+    """The human form: a few lines."""
+    server, memory, gpu = found["server"], found["memory"], found["gpu"]
+    out = [short]
+    if server is not None:
+        out.append(f"{server['comm'] or 'server'} {server['pid'] or '–'}   {server['residency']}")
+        out.append(f"started by {server['started_by'] or '–'}   log {server['log'] or '–'}")
+    if memory is not None and memory["headroom_bytes"] is not None:
+        out.append(f"headroom {memory['headroom_bytes'] / GIB:.1f} GiB   {memory['level']}")
+    if gpu is not None:
+        out.append(f"{gpu['name']}   {gpu['utilisation_pct']} %   {gpu['power_w']} W")
+    out += [f"! {reason}" for reason in found["reasons"]]
+    out += [
+        f"{each['name']} {each['state']}: {each['detail']}"
+        for each in found["sources"]
+        if each["state"] not in ("ok",)
+    ]
+    return out

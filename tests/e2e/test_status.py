@@ -1,0 +1,108 @@
+"""``ds4top status`` on a running stand-in: the contract's fields, exit codes, one line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ds4top.standin.demo import free_port, python_environment
+
+CONTRACT: dict[str, set[str]] = {
+    "": {"schema", "time", "level", "reasons", "server", "request", "decode", "kv_cache",
+         "memory", "gpu", "launch", "sources"},
+    "server": {"state", "pid", "start_time", "uptime_s", "comm", "exe", "argv", "cwd",
+               "supervisor", "started_by", "flavour", "build", "model", "model_bytes",
+               "residency", "residency_detail", "context_limit_tokens", "url", "log", "queued"},
+    "kv_cache": {"directory", "entries", "used_bytes", "foreign_bytes", "budget_bytes",
+                 "disk_free_bytes", "disk_hits", "live_hits", "misses", "stores", "evictions",
+                 "last_load_ms", "tokens_reused", "seconds_saved"},
+    "memory": {"total_bytes", "available_bytes", "headroom_bytes", "parts",
+               "next_prefill_bytes", "slope_bytes_per_s", "oom_kills", "level"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """A stand-in that listens; its pid and its folder."""
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF".ljust(64, b"\0"))
+    env = {k: v for k, v in python_environment().items() if not k.startswith("DS4")}
+    env |= {"DS4_LOCK_FILE": str(tmp_path / "lock")}
+    argv = [sys.executable, "-m", "ds4top.standin", "--standin-speed", "300", "--ctx", "65536"]
+    argv += ["--port", str(free_port()), "-m", str(model), "--kv-disk-dir", "kv"]
+    log = tmp_path / "server.log"
+    with log.open("wb") as file:
+        child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=env, cwd=tmp_path
+        )
+    end = time.monotonic() + 30
+    while "listening on" not in log.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.02)  # A process of its own has no event to wait for.
+    yield child.pid, tmp_path
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def status(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """The command, with a home of its own."""
+    env = python_environment() | {"HOME": str(home)}
+    return subprocess.run(
+        [sys.executable, "-m", "ds4top", "status", *words],
+        capture_output=True,
+        text=True,
+        env=env,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_the_contract_on_a_running_server(server: tuple[int, Path]) -> None:
+    pid, home = server
+    done = status("--json", "--pid", str(pid), home=home)
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == {"ok": 0, "warning": 1, "critical": 2, "unknown": 3}[found["level"]]
+    assert found["schema"] == "ds4top.status/1"
+    for part, names in CONTRACT.items():
+        held = found[part] if part else found
+        assert set(held) == names, part
+    told = found["server"]
+    assert (told["state"], told["pid"], told["comm"]) == ("idle", pid, "ds4-server")
+    assert told["log"] == str(home / "server.log")
+    assert told["context_limit_tokens"] == 65_536
+    assert told["url"].startswith("http://127.0.0.1:")
+    assert told["queued"] == 0
+    assert found["kv_cache"]["directory"] == str(home / "kv")
+    assert found["kv_cache"]["entries"] == 0
+    assert sum(found["memory"]["parts"].values()) == found["memory"]["total_bytes"]
+    names = {each["name"] for each in found["sources"]}
+    assert {"log", "process", "memory", "KV directory", "/v1/models"} <= names
+
+
+def test_one_line_for_a_status_bar(server: tuple[int, Path]) -> None:
+    pid, home = server
+    done = status("--line", "--pid", str(pid), home=home)
+    line = done.stdout.rstrip("\n")
+    assert len(line) <= 40
+    assert re.match(r"idle .*\b(ok|warn|CRIT)$", line)
+
+
+def test_without_a_server(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    done = status("--json", "--pid", str(gone.pid), home=tmp_path)
+    found = json.loads(done.stdout)
+    assert found["server"] is None
+    assert (found["level"], done.returncode) == ("unknown", 3)
