@@ -99,6 +99,11 @@ def details_of(machine: Machine) -> dict[str, str]:
     if gpus:
         kind = "unified memory" if machine.unified else "memory of its own"
         details["GPU (NVML)"] = f"{gpus[0].name or 'GPU'}, {kind}"
+    if server is not None:
+        known = (
+            "its --help is not known" if machine.flags is None else f"{len(machine.flags)} flags"
+        )
+        details["launch"] = known
     kv, models, metrics = machine.kv, machine.models, machine.metrics
     if kv is not None:
         details["KV directory"] = f"{len(kv.entries)} entries, {kv.headers_read:,} headers read"

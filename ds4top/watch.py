@@ -23,6 +23,7 @@ from ds4top.core.process import LogPlace, Owner, Parent, ServerProcess
 from ds4top.core.serverinfo import MetricsSample, ModelsAnswer, PropsSample, SlotsSample
 from ds4top.core.state import LogState
 from ds4top.core.vitals import Vitals
+from ds4top.sources.abilities import AbilitiesSeen, LaunchAbilities
 from ds4top.sources.base import SYSTEM_CLOCK, Clock, Source
 from ds4top.sources.find import Finder, ServerGone, ServersSeen
 from ds4top.sources.host import HostMemory
@@ -106,7 +107,8 @@ class Watch:
         vitals = VitalSigns(
             lambda: self.machine.server, self._clock.wall, self._procfs, self._cached
         )
-        return [self.finder, self._host, vitals, self._nvml, self._kernel]
+        launch = LaunchAbilities(lambda: self.machine.server)
+        return [self.finder, self._host, vitals, self._nvml, self._kernel, launch]
 
     def take(self, sample: object) -> bool:
         """Move a sample into the store; ``False`` for one that is not the machine's."""
@@ -130,6 +132,8 @@ class Watch:
                 machine.ended(sample.target, sample.wall)
             case KernelLines():
                 machine.kernel.take(sample.events, self._clock.wall())
+            case AbilitiesSeen():
+                machine.flags, machine.variables = sample.flags, sample.variables
             case KvDirSample():
                 machine.kv = sample
             case ModelsAnswer():

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ds4top.core.derive import ServerState
 from ds4top.core.gpu import GpuProcess, GpuSample, GpuTrack, server_bytes
+from ds4top.core.helptext import Flag
 from ds4top.core.kernlines import KernelTrack
 from ds4top.core.kvfile import KvDirSample
 from ds4top.core.meminfo import MemorySample
@@ -52,6 +53,8 @@ class Machine:
     memory: MemoryTrack = field(default_factory=MemoryTrack)
     gpus: dict[int, GpuTrack] = field(default_factory=dict)
     kernel: KernelTrack = field(default_factory=KernelTrack)
+    flags: tuple[Flag, ...] | None = None
+    variables: frozenset[str] | None = None
     kv: KvDirSample | None = None
     models: ModelsAnswer | None = None
     metrics: MetricsSample | None = None

@@ -18,6 +18,7 @@ from ds4top.reach.configfile import load
 from ds4top.report.jsonout import buckets_json
 from ds4top.session import Session, Wanted, live
 from ds4top.view.facts import alert_facts
+from ds4top.view.launch import settings_json
 from ds4top.view.rates import RateBook
 from ds4top.view.status import LEVELS, document, line, state_of
 from ds4top.view.today import TodayBook
@@ -89,7 +90,9 @@ def gathered(session: Session) -> tuple[dict[str, Any], str, str]:
     alerts: tuple[Alert, ...] = alerts_now(facts, model.now)
     samples = model.log.decode
     rates = buckets_json(by_context(samples.context, samples.tps))
-    found = document(model, status, book, today, alerts, buckets=rates)
+    found = document(
+        model, status, book, today, alerts, settings=settings_json(model), buckets=rates
+    )
     return found, line(model, status, book, alerts), state_of(model, status)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from ds4top.core.model import Model
-from ds4top.core.units import fmt_age, fmt_duration, fmt_k, fmt_mib, fmt_ms, fmt_pct, fmt_tokens
+from ds4top.core.units import fmt_age, fmt_k, fmt_mib, fmt_ms, fmt_pct, fmt_tokens
+from ds4top.view.launch import starts_rows
 from ds4top.view.live import kv_rows
 from ds4top.view.text import Row, columns, row
 from ds4top.view.today import Today
@@ -68,11 +69,11 @@ def kv_view(model: Model, today: Today, width: int) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def launch_view(model: Model) -> tuple[Row, ...]:
-    """Settings and start-up facts that the log tells; the rest needs the process."""
+def start_view(model: Model) -> tuple[Row, ...]:
+    """What the start-up lines tell, where the process is not seen."""
     life = model.log.life
     rows: list[Row] = [
-        row((" LAUNCH", "title"), ("   what the log tells; the process is not read yet", "dim")),
+        row((" LAUNCH", "title"), ("   what the log tells; no process is seen", "dim")),
         row(""),
     ]
     if life is None:
@@ -102,27 +103,7 @@ def launch_view(model: Model) -> tuple[Row, ...]:
         ]
     facts += [(name.replace("_", " "), f"{value}") for name, value in life.plan.items()]
     rows += [row((f"  {name:<18}", "label"), (value, "value")) for name, value in facts]
-    rows += [
-        row(""),
-        row((" STARTS", "title"), (f"   lives in this log: {len(model.log.lives)}", "dim")),
-    ]
-    for each in reversed(model.log.lives[-6:]):
-        end = (
-            "clean stop"
-            if each.shutdown and not each.open_at_end
-            else "now"
-            if each is life
-            else "died"
-        )
-        if each.fatal is not None:
-            end = each.fatal.text
-        rows.append(
-            row(
-                f"  life {each.number:<4} requests {each.requests:<6}"
-                f" ready in {fmt_duration(each.load_s):<10} {end}"
-            )
-        )
-    return tuple(rows)
+    return (*rows, *starts_rows(model))
 
 
 def sources_view(model: Model, width: int) -> tuple[Row, ...]:

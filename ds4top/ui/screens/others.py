@@ -10,6 +10,7 @@ from ds4top.ui.screens.base import View
 from ds4top.ui.screens.live import RequestTable
 from ds4top.ui.widgets.lines import TableView
 from ds4top.view import places
+from ds4top.view.launch import launch_view
 from ds4top.view.logview import LogLines
 from ds4top.view.memory import memory_view
 from ds4top.view.text import Row, row, row_text
@@ -87,13 +88,16 @@ class Memory(Page):
 
 
 class Launch(Page):
-    """The launch as the log tells."""
+    """The effective launch config, and what the rules say of it."""
 
     name_ = "launch"
 
     def rows(self) -> tuple[Row, ...]:
         """Settings and starts."""
-        return places.launch_view(self.ds4top.model)
+        model = self.ds4top.model
+        if model.machine.server is None:
+            return places.start_view(model)
+        return launch_view(model, self.size.width)
 
 
 class Day(Page):

@@ -1,0 +1,151 @@
+"""The effective launch config: each setting, where it was set, and what the rules say of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ds4top.core.launch import LaunchSpec, Setting, settings, start_facts
+from ds4top.core.lint import Finding, Judged, facts_of, judge, lint
+from ds4top.core.lint_facts import LintFacts
+from ds4top.core.model import Model
+from ds4top.core.units import fmt_duration
+from ds4top.view.text import Part, Row, columns, row
+
+_STYLES = {"bad": "crit", "warning": "warn", "note": "text", "good": "ok"}
+_MARKS = {"bad": "!!", "warning": "!", "note": "·", "good": "✓"}
+
+
+def effective(model: Model) -> tuple[Setting, ...]:
+    """Every setting that is known of the running server."""
+    machine = model.machine
+    server = machine.server
+    life = model.log.life
+    if server is None:
+        return settings(LaunchSpec(), None, start_facts(life))
+    spec = LaunchSpec(server.argv, server.env, server.cwd, server.exe)
+    return settings(spec, machine.flags, start_facts(life))
+
+
+def findings(model: Model, found: tuple[Setting, ...]) -> tuple[Finding, ...]:
+    """What the rules say, the worst first."""
+    machine = model.machine
+    server = machine.server
+    if server is None:
+        return ()
+    spec = LaunchSpec(server.argv, server.env, server.cwd, server.exe)
+    residency, _ = machine.residency(model.log)
+    sample, kv = machine.memory.sample, machine.kv
+    life = model.log.life
+    prompts = [request.prompt_tokens for request in model.log.requests[-200:]]
+    base = LintFacts(
+        pid=server.target.pid,
+        model_bytes=server.model_bytes,
+        total_bytes=sample.total_bytes if sample else None,
+        kv_used_bytes=kv.used_bytes if kv else None,
+        kv_disk_free_bytes=kv.disk_free_bytes if kv else None,
+        kv_fs_type=kv.filesystem.type if kv and kv.filesystem else None,
+        mean_context_tokens=sum(prompts) / len(prompts) if prompts else None,
+        residency=str(residency),  # type: ignore[arg-type]
+        headroom_bytes=machine.memory.headroom if not model.log.open else None,
+        start_s=life.load_s if life else None,
+        swap_total_bytes=sample.swap_total_bytes if sample else None,
+        oom_score_adj=server.oom_score_adj,
+        hosts=tuple(host for host, _ in server.listening) or None,
+        supervisor=server.owner.kind,
+        log_path=server.log.path,
+    )
+    llama = server.flavour == "llama.cpp"
+    return lint(facts_of(found, spec, base, llama=llama))
+
+
+def judged(model: Model) -> tuple[tuple[Judged, ...], tuple[Finding, ...]]:
+    """Settings with their verdicts, and every finding."""
+    found = effective(model)
+    said = findings(model, found)
+    return tuple(judge(found, said)), said
+
+
+def settings_json(model: Model) -> list[dict[str, Any]]:
+    """The settings as the machine-readable status has them."""
+    rows, _ = judged(model)
+    return [
+        {
+            "name": each.setting.name,
+            "value": each.setting.value,
+            "default": each.setting.default,
+            "origin": each.setting.origin,
+            "verdict": each.verdict or "good",
+            "why": each.why,
+            "fix": each.fix,
+        }
+        for each in rows
+    ]
+
+
+def launch_rows(model: Model, width: int) -> list[Row]:
+    """Findings first, then what was set, then the rest at its default."""
+    machine = model.machine
+    server = machine.server
+    if server is None:
+        return [row(("  no server is watched: its command line is not known", "dim"))]
+    rows_of, said = judged(model)
+    out: list[Row] = [
+        row(("  started by ", "label"), server.started_by, ("   exe ", "label"), server.exe or "–")
+    ]
+    if server.exe_replaced:
+        out.append(
+            row(("  its executable was replaced since: a restart runs the new build", "warn"))
+        )
+    out += [row((f"  changed: {line}", "now")) for line in machine.changed]
+    worth = [each for each in said if each.severity != "good"]
+    out += [row(""), row((" VERDICT", "title"), f"   {len(worth)} to look at")]
+    for each in worth:
+        mark = (f"  {_MARKS[each.severity]:<3}", _STYLES[each.severity])
+        out.append(row(mark, each.figure, (f": {each.why}", "dim")))
+        if each.fix:
+            out.append(row("     ", (each.fix, "key")))
+    given = [each for each in rows_of if each.setting.given]
+    rest = [each for each in rows_of if not each.setting.given and each.setting.section]
+    widths = (34, 22, 16, max(width - 80, 8))
+    for title, group in (("SET", given), ("DEFAULTS AND START-UP", rest)):
+        out += [row(""), row((f" {title}", "title"))]
+        out += [_setting(each, widths) for each in group]
+    if machine.flags is None:
+        out.append(row(("  its --help could not be read: only what was given is listed", "dim")))
+    return out
+
+
+def _setting(each: Judged, widths: tuple[int, ...]) -> Row:
+    setting = each.setting
+    style = _STYLES.get(each.verdict or "", "value")
+    default = f"default {setting.default}" if setting.default is not None else ""
+    cells: list[Part] = [
+        setting.name,
+        (setting.value if setting.value is not None else "–", style),
+        (setting.origin, "dim"),
+        (setting.detail or default, "dim"),
+    ]
+    return row("  ", columns(cells, widths))
+
+
+def starts_rows(model: Model) -> list[Row]:
+    """The lives in this log and how each ended."""
+    life = model.log.life
+    out = [row(""), row((" STARTS", "title"), (f"   in this log: {len(model.log.lives)}", "dim"))]
+    for each in reversed(model.log.lives[-6:]):
+        clean = each.shutdown and not each.open_at_end
+        end = "clean stop" if clean else "now" if each is life else "died"
+        if each.fatal is not None:
+            end = each.fatal.text
+        out.append(
+            row(
+                f"  life {each.number:<4} requests {each.requests:<6}"
+                f" ready in {fmt_duration(each.load_s):<10} {end}"
+            )
+        )
+    return out
+
+
+def launch_view(model: Model, width: int) -> tuple[Row, ...]:
+    """The whole page."""
+    return (row((" LAUNCH", "title")), *launch_rows(model, width), *starts_rows(model))
