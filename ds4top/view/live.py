@@ -25,7 +25,7 @@ from ds4top.view.now import (
     verdict,
 )
 from ds4top.view.rates import RateBook
-from ds4top.view.text import UNICODE, Charset, Row, bar, row
+from ds4top.view.text import UNICODE, Charset, Row, bar, pack, row
 from ds4top.view.today import Today
 
 
@@ -46,16 +46,12 @@ def kv_title(today: Today) -> Row:
     )
 
 
-def kv_line(model: Model, today: Today) -> Row:
+def kv_line(model: Model, today: Today, width: int) -> Row:
     """The same with what was saved, where there is one line only."""
     hit = model.log.disk_hits[-1] if model.log.disk_hits else None
-    return row(
-        kv_title(today),
-        "   saved ",
-        (fmt_duration(today.cache.seconds_saved), "value"),
-        "   last load ",
-        (fmt_ms(hit.load_ms if hit else None), "value"),
-    )
+    saved = row("saved ", (fmt_duration(today.cache.seconds_saved), "value"))
+    load = row("last load ", (fmt_ms(hit.load_ms if hit else None), "value"))
+    return pack([kv_title(today), saved, load], width)
 
 
 def kv_rows(model: Model, today: Today, charset: Charset = UNICODE) -> tuple[Row, ...]:

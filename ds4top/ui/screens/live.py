@@ -131,7 +131,9 @@ class Live(RequestTable):
             self._now.show(now_rows(model, status, look, book, width))
         if self._kv.display:
             tall = self._kv.size.height > 1
-            self._kv.show(kv_rows(model, today, look.charset) if tall else (kv_line(model, today),))
+            self._kv.show(
+                kv_rows(model, today, look.charset) if tall else (kv_line(model, today, width),)
+            )
         if self._memory.display:
             size = self._memory.size
             if size.height > 1:
