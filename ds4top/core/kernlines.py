@@ -10,26 +10,35 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Severity = Literal["info", "warning", "critical"]
 
 BURST = 10
 BURST_S = 10.0
-POISON_XIDS = frozenset({13, 31, 43, 45})
-FIRMWARE_XIDS = frozenset({79, 109, 119, 120, 154})
+_NAMING = frozenset({43, 45})
+_NAMELESS = frozenset({13, 31})
 
 
 @dataclass(frozen=True, slots=True)
 class OomKill:
-    """A process was killed for want of memory. ``by``: kernel, cgroup, systemd-oomd, earlyoom."""
+    """A process was killed for want of memory. ``by``: kernel, cgroup, systemd-oomd, earlyoom.
+
+    ``comm`` is the victim, or the scope that systemd-oomd killed; ``asked_by`` the process whose
+    request could not be met, ``by_driver`` whether the NVIDIA driver stood in its call trace.
+    ``anon_bytes`` of a server that holds CUDA memory is small: the kernel does not count that.
+    """
 
     wall: float | None
     pid: int | None
     comm: str
     by: str
     anon_bytes: int | None = None
+    total_vm_bytes: int | None = None
+    cgroup: str | None = None
+    asked_by: str | None = None
+    by_driver: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +62,35 @@ class Xid:
 KernelEvent = OomKill | DriverNoMemory | Xid
 
 _KILLED = re.compile(
-    r"(?P<group>Memory cgroup out|Out) of memory(?: \([^)]*\))?: Killed process (?P<pid>\d+)"
-    r" \((?P<comm>.*)\)(?:,? total-vm:\d+kB, anon-rss:(?P<anon>\d+)kB|$)"
+    r"(?P<group>Memory cgroup out|Out) of memory(?: \([^)]*\))?: Killed process (?P<pid>\d{1,10})"
+    r" \((?P<comm>.*)\)"
+    r"(?:,? total-vm:(?P<vm>\d{1,18})kB, anon-rss:(?P<anon>\d{1,18})kB|$)"
 )
 _XID = re.compile(
-    r"NVRM: Xid \(PCI:[0-9a-fA-F:.]+\): (?P<xid>\d+)(?:, pid='?(?P<pid>\d+|<unknown>)'?)?"
+    r"NVRM: Xid \(PCI:[0-9a-fA-F:.]+\): (?P<xid>\d{1,9})(?:, pid='?(?P<pid>\d{1,10}|<unknown>)'?)?"
 )
-_NO_MEMORY = re.compile(r"NVRM: .*\[(?P<err>NV_ERR_NO_MEMORY)\].*?returned from (?P<where>\w+)")
+_NO_MEMORY = re.compile(r"NVRM: .*NV_ERR_NO_MEMORY(?:.*?returned from (?P<where>\w+))?")
 _OOMD = re.compile(r"^Killed (?P<unit>\S+) due to memory ")
 _EARLYOOM = re.compile(
-    r"^sending SIG(?:TERM|KILL) to process (?P<pid>\d+)[^\"]*\"(?P<comm>[^\"]*)\""
+    r"^sending SIG(?:TERM|KILL) to process (?P<pid>\d{1,10})[^\"]*\"(?P<comm>[^\"]*)\""
 )
+_ASKED = " invoked oom-killer: "
+_CHOSEN = re.compile(
+    r"oom-kill:constraint=\w+,.*?task_memcg=(?P<cgroup>[^,]*),task=.*,pid=(?P<pid>\d{1,10}),uid="
+)
+_DRIVER = re.compile(r" \[nvidia\w*\]")
+"""A frame of the driver: sysmemAllocResources, or UVM's phys_mem_allocate."""
+_FRAMES = 400
+"""Lines of one report at most: its call trace and the table of tasks."""
+
+
+def _kb(text: str | None) -> int | None:
+    return None if text is None else int(text) * 1024
 
 
 def _oom(found: re.Match[str], wall: float | None, text: str) -> KernelEvent:
     by = "cgroup" if found["group"].startswith("Memory") else "kernel"
-    anon = None if found["anon"] is None else int(found["anon"]) * 1024
-    return OomKill(wall, int(found["pid"]), found["comm"], by, anon)
+    return OomKill(wall, int(found["pid"]), found["comm"], by, _kb(found["anon"]), _kb(found["vm"]))
 
 
 def _xid(found: re.Match[str], wall: float | None, text: str) -> KernelEvent:
@@ -82,7 +103,7 @@ _PATTERNS: tuple[
 ] = (
     (_KILLED, _oom),
     (_XID, _xid),
-    (_NO_MEMORY, lambda found, wall, text: DriverNoMemory(wall, found["where"])),
+    (_NO_MEMORY, lambda found, wall, text: DriverNoMemory(wall, found["where"] or "")),
     (_OOMD, lambda found, wall, text: OomKill(wall, None, found["unit"], "systemd-oomd")),
     (
         _EARLYOOM,
@@ -92,15 +113,62 @@ _PATTERNS: tuple[
 
 
 def parse_line(text: str, wall: float | None = None) -> KernelEvent | None:
-    """The event of a line, whatever stands before it; ``None`` for any other line."""
+    """The event of a line, whatever stands before a kernel's; ``None`` for any other line."""
     for pattern, build in _PATTERNS:
         if (found := pattern.search(text)) is not None:
             return build(found, wall, text)
     return None
 
 
-def parse_record(data: bytes) -> KernelEvent | None:
-    """The event of a journal record in JSON, whose message may be a list of byte values."""
+class KernelReader:
+    """Lines in, events out; an OOM kill takes with it what the lines before it told.
+
+    The kernel prints who asked, a call trace, which task was chosen, and then who was killed.
+    """
+
+    def __init__(self) -> None:
+        self._asked: str | None = None
+        self._driver = False
+        self._chosen: tuple[int, str] | None = None
+        self._left = 0
+
+    def feed(self, text: str, wall: float | None = None) -> KernelEvent | None:
+        """The event of a line; ``None`` for any other."""
+        event = parse_line(text, wall)
+        if isinstance(event, OomKill) and event.by in ("kernel", "cgroup"):
+            return self._whole(event)
+        if event is None:
+            self._note(text)
+        return event
+
+    def _note(self, text: str) -> None:
+        before, asked, _ = text.partition(_ASKED)
+        if asked:
+            # A file has a stamp and a host before the message, a journal record has not.
+            comm = before.rpartition("kernel: ")[2].rpartition("] ")[2]
+            self._asked, self._driver, self._chosen = comm.strip(), False, None
+            self._left = _FRAMES
+        elif self._left:
+            self._left -= 1
+            self._driver = self._driver or _DRIVER.search(text) is not None
+            if (chosen := _CHOSEN.search(text)) is not None:
+                self._chosen = int(chosen["pid"]), chosen["cgroup"]
+
+    def _whole(self, kill: OomKill) -> OomKill:
+        asked, driver, chosen = self._asked, self._driver, self._chosen
+        told = self._left > 0
+        self._left = 0
+        if not told:
+            return kill
+        cgroup = chosen[1] if chosen is not None and chosen[0] == kill.pid else None
+        return replace(kill, cgroup=cgroup, asked_by=asked, by_driver=driver)
+
+
+def record_text(data: bytes) -> tuple[str, float | None] | None:
+    """Message and wall time of a journal record in JSON; ``None`` for what is none.
+
+    A message may be a list of byte values (systemd's JSON of what is not printable).
+    """
     try:
         record: Any = json.loads(data)
         message = record["MESSAGE"]
@@ -108,9 +176,15 @@ def parse_record(data: bytes) -> KernelEvent | None:
             message = bytes(message).decode("utf-8", "replace")
         stamp = record.get("__REALTIME_TIMESTAMP")
         wall = int(stamp) / 1e6 if stamp is not None else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    return parse_line(message, wall) if isinstance(message, str) else None
+    return (message, wall) if isinstance(message, str) else None
+
+
+def parse_record(data: bytes) -> KernelEvent | None:
+    """The event of one journal record in JSON."""
+    found = record_text(data)
+    return None if found is None else parse_line(*found)
 
 
 @dataclass(slots=True)
@@ -128,9 +202,9 @@ class KernelTrack:
             wall = now if event.wall is None else event.wall
             match event:
                 case OomKill():
-                    self.kills.append(event)
+                    self.kills.append(replace(event, wall=wall))
                 case Xid():
-                    self.xids.append(event)
+                    self.xids.append(replace(event, wall=wall))
                 case DriverNoMemory():
                     self.no_memory += 1
                     self._recent.append(wall)
@@ -143,16 +217,22 @@ class KernelTrack:
         low = free_bytes is not None and free_bytes < 3 << 30
         return "critical" if low or falling else "warning"
 
-    def poisoned(self, pid: int | None, *, only_process: bool = False) -> Xid | None:
+    def poisoned(
+        self, pid: int | None, *, only_process: bool = False, since: float | None = None
+    ) -> Xid | None:
         """An error that leaves the server alive with a lost GPU context (antirez/ds4#759).
 
-        43 and 45 name the pid; 13 and 31 do not, and count beside one that does, or where the
-        server is the only process on the GPU.
+        43 and 45 name the pid; 13 and 31 do not, and count where the server is the only process on
+        the GPU. ``since`` is the wall time of its start: what was before befell another.
         """
-        named = [x for x in self.xids if x.number in (43, 45) and x.pid == pid and pid is not None]
-        if named:
-            return named[-1]
-        if only_process:
-            lost = [x for x in self.xids if x.number in (13, 31)]
-            return lost[-1] if lost else None
-        return None
+        if pid is None:
+            return None
+        found: Xid | None = None
+        for xid in self.xids:
+            if since is not None and xid.wall is not None and xid.wall < since:
+                continue
+            named = xid.number in _NAMING and xid.pid == pid
+            nameless = xid.number in _NAMELESS and only_process
+            if named or (nameless and (found is None or found.pid is None)):
+                found = xid
+        return found

@@ -26,7 +26,7 @@ from ds4top.core.memory import (
     parts_of,
     residency_of,
 )
-from ds4top.core.memtrack import Loading, MemoryTrack
+from ds4top.core.memtrack import MINUTE_S, Loading, MemoryTrack
 from ds4top.core.plan import Target
 from ds4top.core.process import ServerProcess, changes
 from ds4top.core.serverinfo import MetricsSample, ModelsAnswer, PropsSample, SlotsSample
@@ -122,6 +122,9 @@ class Machine:
             ok_bytes=self.ok_bytes,
             critical_bytes=self.critical_bytes,
         )
+        parts = self.parts(log)
+        if parts is not None:
+            self.memory.take_parts(sample.wall, parts)
         self._watch_prefill(log)
 
     def _watch_prefill(self, log: LogState) -> None:
@@ -161,16 +164,14 @@ class Machine:
 
     def residency(self, log: LogState) -> tuple[Residency, str]:
         """How the weights are held: by where the bytes are, else by the start-up lines."""
-        server = self.server
-        if server is not None:
-            cached = self.vitals.model_cached_bytes if self.vitals else None
-            found, why = residency_of(server.model_bytes, self.held_bytes, cached)
-            if found is not Residency.UNKNOWN:
-                return found, why
-        told = log_residency(log.life)
-        if told is not Residency.UNKNOWN:
-            return told, "by its start-up lines"
-        return Residency.UNKNOWN, why if server is not None else "no server is seen"
+        server, life = self.server, log.life
+        told = log_residency(life)
+        if server is None:
+            known = told is not Residency.UNKNOWN
+            return told, "by its start-up lines" if known else "no server is seen"
+        cached = self.vitals.model_cached_bytes if self.vitals else None
+        loading = life is not None and not life.listened
+        return residency_of(server.model_bytes, self.held_bytes, cached, told=told, loading=loading)
 
     def server_memory(self, log: LogState) -> ServerMemory:
         """The server's own memory, as far as it is known."""
@@ -191,10 +192,19 @@ class Machine:
             return None
         stages = log.life.stages if log.life else []
         told = max((s.done_gib or 0.0 for s in stages if s.stage in ("tensors", "copy")), default=0)
-        held = self.held_bytes or 0
+        held = self.held_bytes
+        gpu = self.gpu
+        sample = self.memory.sample
+        # A demo's memory lives in a time of its own.
+        near = gpu is not None and sample is not None and abs(gpu.t - sample.t) < MINUTE_S
+        known = [size for size in (int(told * GIB) or None, held) if size is not None]
         copies = log_residency(log.life) is not Residency.MMAP
         return Loading(
-            server.model_bytes, max(int(told * GIB), held), self.context_bytes(log), copies
+            server.model_bytes,
+            max(known, default=None),
+            self.context_bytes(log),
+            copies,
+            loaded_t=gpu.t if gpu is not None and held is not None and near else None,
         )
 
     def context_bytes(self, log: LogState) -> int:
@@ -224,7 +234,9 @@ class Machine:
         """What a prefill of so many tokens takes, and whether it fits."""
         argv = frozenset(self.server.argv or ()) if self.server else frozenset()
         agent = bool(argv & AGENT_FLAGS)
-        return next_prefill(tokens, self.memory.headroom, self.prefills, agent=agent)
+        return next_prefill(
+            tokens, self.memory.headroom, self.prefills, agent=agent, ok_bytes=self.ok_bytes
+        )
 
     def waiting(self, log: LogState) -> int | None:
         """Requests that wait, by the server's connections."""

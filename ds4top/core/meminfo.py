@@ -8,25 +8,50 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
+from typing import ClassVar
 
 MIB = 1 << 20
 BIG_BLOCK_BYTES = 2 * MIB
 """What the driver asks for at a time; without free blocks of this size launches stall."""
-_HUGE_BLOCK_BYTES = 16 * MIB
+HUGE_BLOCK_BYTES = 16 * MIB
+GIANT_BLOCK_BYTES = 32 * MIB
+_MOST_DIGITS = 20
+"""Of a 64-bit counter; more is no counter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Free blocks of at least 2 MiB, and of at least 16 MiB (/proc/buddyinfo)."""
+    """Free blocks of at least 2, 16 and 32 MiB (/proc/buddyinfo).
+
+    ``listed_bytes`` is the largest size that this kernel keeps a list of: 4 MiB with pages of
+    4 KiB. Above it the count is 0 because there is no list, not because memory is in pieces.
+    """
 
     big: int
     huge: int
+    giant: int = 0
+    listed_bytes: int = 0
+
+    @property
+    def huge_known(self) -> int | None:
+        """Blocks of 16 MiB; ``None`` where the kernel has no such list."""
+        return self.huge if self.listed_bytes >= HUGE_BLOCK_BYTES else None
+
+    @property
+    def giant_known(self) -> int | None:
+        """Blocks of 32 MiB; ``None`` where the kernel has no such list."""
+        return self.giant if self.listed_bytes >= GIANT_BLOCK_BYTES else None
 
 
 @dataclass(frozen=True, slots=True)
 class MemorySample:
-    """Memory at monotonic ``t`` (``wall``: epoch seconds). Counters grow since the boot."""
+    """Memory at monotonic ``t`` (``wall``: epoch seconds). Counters grow since the boot.
 
+    Queued: a collapse takes seconds, and a paint every ten must not thin its samples out.
+    """
+
+    queued: ClassVar[bool] = True
     t: float
     wall: float
     total_bytes: int
@@ -60,15 +85,20 @@ class MemorySample:
         return self.swap_total_bytes - self.swap_free_bytes
 
 
+def _number(word: str) -> int | None:
+    ours = word.isascii() and word.isdecimal() and len(word) <= _MOST_DIGITS
+    return int(word) if ours else None
+
+
 def parse_meminfo(text: str) -> dict[str, int]:
     """Fields in bytes (counts of huge pages as they are). Lines that are none are left out."""
     found: dict[str, int] = {}
     for line in text.splitlines():
         name, colon, rest = line.partition(":")
         words = rest.split()
-        if colon and words and words[0].isdecimal():
-            scale = 1024 if words[1:2] == ["kB"] else 1
-            found[name.strip()] = int(words[0]) * scale
+        value = _number(words[0]) if colon and words else None
+        if value is not None:
+            found[name.strip()] = value * (1024 if words[1:2] == ["kB"] else 1)
     return found
 
 
@@ -77,8 +107,9 @@ def parse_vmstat(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for line in text.splitlines():
         words = line.split()
-        if len(words) == 2 and words[1].isdecimal():
-            found[words[0]] = int(words[1])
+        value = _number(words[1]) if len(words) == 2 else None
+        if value is not None:
+            found[words[0]] = value
     return found
 
 
@@ -91,27 +122,29 @@ def parse_pressure(text: str) -> dict[str, float]:
             name, equal, value = word.partition("=")
             if name == "avg10" and equal:
                 try:
-                    found[words[0]] = float(value)
+                    share = float(value)
                 except ValueError:
                     continue
+                if isfinite(share):
+                    found[words[0]] = share
     return found
 
 
 def parse_buddyinfo(text: str, page_bytes: int) -> Blocks | None:
     """Free big blocks over all zones; a block of column n has 2**n pages."""
-    big = huge = 0
-    seen = False
+    big = huge = giant = listed = 0
     for line in text.splitlines():
         _, zone, rest = line.partition("zone")
-        words = rest.split()[1:] if zone else []
-        if not words or not all(word.isdecimal() for word in words):
+        counts = [_number(word) for word in rest.split()[1:]] if zone else []
+        if not counts or None in counts:
             continue
-        seen = True
-        for order, word in enumerate(words):
+        for order, count in enumerate(counts):
             size = page_bytes << order
-            big += int(word) if size >= BIG_BLOCK_BYTES else 0
-            huge += int(word) if size >= _HUGE_BLOCK_BYTES else 0
-    return Blocks(big, huge) if seen else None
+            listed = max(listed, size)
+            big += (count or 0) if size >= BIG_BLOCK_BYTES else 0
+            huge += (count or 0) if size >= HUGE_BLOCK_BYTES else 0
+            giant += (count or 0) if size >= GIANT_BLOCK_BYTES else 0
+    return Blocks(big, huge, giant, listed) if listed else None
 
 
 def _kernel(meminfo: Mapping[str, int]) -> int:
@@ -119,6 +152,12 @@ def _kernel(meminfo: Mapping[str, int]) -> int:
     names = ("SUnreclaim", "KernelStack", "PageTables", "SecPageTables", "Percpu")
     slab = meminfo.get("Slab", 0) if "SUnreclaim" not in meminfo else 0
     return slab + sum(meminfo.get(name, 0) for name in names)
+
+
+def _huge(meminfo: Mapping[str, int]) -> int:
+    """Huge pages of every size where the kernel sums them (4.19 and newer), else the usual one."""
+    usual = meminfo.get("HugePages_Total", 0) * meminfo.get("Hugepagesize", 0)
+    return meminfo.get("Hugetlb", usual)
 
 
 def sample_of(
@@ -148,7 +187,7 @@ def sample_of(
         shmem_bytes=meminfo.get("Shmem", 0),
         reclaimable_bytes=reclaimable if "SUnreclaim" in meminfo else None,
         kernel_bytes=_kernel(meminfo),
-        huge_bytes=meminfo.get("HugePages_Total", 0) * meminfo.get("Hugepagesize", 0),
+        huge_bytes=_huge(meminfo),
         swap_total_bytes=meminfo.get("SwapTotal"),
         swap_free_bytes=meminfo.get("SwapFree"),
         swap_in_pages=vmstat.get("pswpin"),

@@ -25,6 +25,8 @@ FALLING_BYTES_PER_S = 0.3 * GIB
 ARENAS_BYTES = int(5.2 * GIB)
 """Arenas, q8 to f16 cache and CUDA context beside the weights: 87,992 MiB were seen for 80.76 GiB
 (antirez/ds4#158)."""
+MAPPED_ARENAS_BYTES = GIB
+"""The same beside mapped weights; nobody has measured it."""
 COPY_SHARE = 0.8
 MAPPED_SHARE = 0.3
 
@@ -79,49 +81,75 @@ class ServerMemory:
 
 
 def residency_of(
-    file_bytes: int | None, gpu_bytes: int | None, cached_bytes: int | None
+    file_bytes: int | None,
+    gpu_bytes: int | None,
+    cached_bytes: int | None,
+    *,
+    told: Residency = Residency.UNKNOWN,
+    loading: bool = False,
 ) -> tuple[Residency, str]:
-    """Mode by where the bytes are, and the sentence that says why (gb10.md 2.3)."""
+    """Mode by where the bytes are, and the sentence that says why.
+
+    ``told`` is what the start-up lines say: it decides where the bytes do not, and while the model
+    is ``loading``, when the file fills the page cache and the GPU alike. Between the two shares it
+    tells aligned artifacts, which count as a copy, from a real mixture.
+    """
+    by_log = (told, "by its start-up lines") if told is not Residency.UNKNOWN else None
+    if loading:
+        return by_log or (Residency.UNKNOWN, "it is loading")
     if not file_bytes:
-        return Residency.UNKNOWN, "the model file's size is not known"
+        return by_log or (Residency.UNKNOWN, "the model file's size is not known")
     if gpu_bytes is None:
-        return Residency.UNKNOWN, "NVML does not tell what it holds on the GPU"
-    size = f"{file_bytes / GIB:.1f} GiB"
-    held = f"{gpu_bytes / GIB:.1f} GiB on the GPU of a {size} file"
+        return by_log or (Residency.UNKNOWN, "NVML does not tell what it holds on the GPU")
+    held = f"{gpu_bytes / GIB:.1f} GiB on the GPU of a {file_bytes / GIB:.1f} GiB file"
     if gpu_bytes >= COPY_SHARE * file_bytes:
         return Residency.COPY, held
-    if gpu_bytes < MAPPED_SHARE * file_bytes:
-        if cached_bytes is None:
-            return Residency.UNKNOWN, f"{held}; how much is in page cache is not known"
-        cached = f"{cached_bytes / GIB:.1f} GiB in page cache"
-        if cached_bytes >= MAPPED_SHARE * file_bytes:
-            return Residency.MMAP, f"{held}, {cached}"
-        return Residency.UNKNOWN, f"{held}, {cached}: it may be loading"
-    return Residency.MIXED, held
+    if gpu_bytes >= MAPPED_SHARE * file_bytes:
+        if told is Residency.COPY:
+            return Residency.COPY, f"{held}, built as a copy by its start-up lines"
+        return Residency.MIXED, held
+    if cached_bytes is None:
+        return by_log or (
+            Residency.UNKNOWN,
+            f"{held}; how much is in page cache is not known",
+        )
+    cached = f"{held}, {cached_bytes / GIB:.1f} GiB in page cache"
+    if cached_bytes >= MAPPED_SHARE * file_bytes or told is Residency.MMAP:
+        return Residency.MMAP, cached
+    return Residency.UNKNOWN, f"{cached}: it may be loading"
 
 
-def hot_bytes(server: ServerMemory) -> int | None:
+def file_cache_bytes(sample: MemorySample) -> int:
+    """Page cache that holds files; ``Cached`` counts shared memory too."""
+    return max(sample.cached_bytes - sample.shmem_bytes, 0)
+
+
+def hot_bytes(server: ServerMemory, cache_bytes: int | None = None) -> int | None:
     """Model bytes that live in page cache and are read for every token; losing them ruins decode.
 
-    ``None`` where that is not known; of a copy there are none.
+    ``None`` where that is not known; of a copy there are none. ``cache_bytes`` is all page cache
+    of files: what the model has there at most, where its own share cannot be read.
     """
     if server.residency is Residency.COPY:
         return 0
     if server.file_bytes is None or server.residency is Residency.UNKNOWN:
         return None
-    cached = server.file_bytes if server.cached_bytes is None else server.cached_bytes
-    if server.residency is Residency.MMAP:
-        return min(cached, server.file_bytes)
-    return min(cached, max(server.file_bytes - (server.gpu_bytes or 0), 0))
+    known = cache_bytes if server.cached_bytes is None else server.cached_bytes
+    hot = server.file_bytes if known is None else min(known, server.file_bytes)
+    if server.residency is Residency.MIXED:
+        return min(hot, max(server.file_bytes - (server.gpu_bytes or 0), 0))
+    return hot
 
 
-def headroom_bytes(available_bytes: int | None, server: ServerMemory | None) -> int | None:
+def headroom_bytes(
+    available_bytes: int | None, server: ServerMemory | None, cache_bytes: int | None = None
+) -> int | None:
     """MemAvailable less the hot model bytes in page cache. Without a server: MemAvailable."""
     if available_bytes is None:
         return None
     if server is None:
         return available_bytes
-    hot = hot_bytes(server)
+    hot = hot_bytes(server, cache_bytes)
     return None if hot is None else available_bytes - hot
 
 
@@ -132,19 +160,22 @@ def parts_of(
     *,
     unified: bool = True,
 ) -> Parts:
-    """The account of product.md. On a discrete GPU NVML's terms are 0 here."""
+    """Everything of MemTotal, each byte once: CUDA memory is in no counter of the kernel, mapped
+    weights are in ``Cached``. On a discrete GPU NVML's terms are 0 here."""
     server = server or ServerMemory()
     gpu = (server.gpu_bytes or 0) if unified else 0
+    files = file_cache_bytes(sample)
+    hot = min(hot_bytes(server, files) or 0, files)
     mapped = 0
     if server.residency is Residency.COPY:
         weights = min(server.file_bytes or 0, gpu)
         working = gpu - weights
     elif server.residency is Residency.MMAP:
-        weights = mapped = min(hot_bytes(server) or 0, sample.cached_bytes)
+        weights = mapped = hot
         working = gpu
     elif server.residency is Residency.MIXED:
         on_gpu = min(server.file_bytes or 0, gpu)
-        mapped = min(hot_bytes(server) or 0, sample.cached_bytes)
+        mapped = hot
         weights, working = on_gpu + mapped, gpu - on_gpu
     else:
         weights, working = 0, gpu
@@ -170,14 +201,23 @@ def parts_of(
 
 
 def projected_bytes(
-    headroom: int, weights_bytes: int, loaded_bytes: int, context_bytes: int
+    available_bytes: int, weights_bytes: int, loaded_bytes: int, context_bytes: int
 ) -> int:
-    """Headroom once a copying load is through (gb10.md 2.6): what is still to come is taken off.
+    """Headroom once a copying load is through: what is still to come is taken off.
 
-    ``loaded_bytes`` are the weights that are on the GPU already. A mapped load takes no more than
-    context and arenas: pass ``weights_bytes=loaded_bytes``.
+    ``loaded_bytes`` is what the GPU holds for it already. Once that is more than the weights, the
+    rest are arenas and context, which are not to come a second time.
     """
-    return headroom - max(weights_bytes - loaded_bytes, 0) - context_bytes - ARENAS_BYTES
+    to_come = weights_bytes + context_bytes + ARENAS_BYTES - loaded_bytes
+    return available_bytes - max(to_come, 0)
+
+
+def projected_mapped_bytes(
+    available_bytes: int, file_bytes: int, loaded_bytes: int, context_bytes: int
+) -> int:
+    """The same where weights stay in page cache: no allocation, but hot once they are read."""
+    to_come = context_bytes + MAPPED_ARENAS_BYTES - loaded_bytes
+    return available_bytes - file_bytes - max(to_come, 0)
 
 
 def slope_bytes_per_s(points: Sequence[tuple[float, int]], window_s: float) -> float | None:
@@ -228,6 +268,7 @@ def context_bytes(ctx_tokens: int, prefill_chunk: int, raw_rows: int) -> int:
 Origin = Literal["measured", "estimated"]
 Verdict = Literal["fits", "tight", "does not fit", "unknown"]
 _SIMILAR = 2.0
+_STEP_TOKENS = 1024
 _AGENT_PRIOR = ((16_384, 2 * GIB), (56_000, 14 * GIB))
 """A daily-agent build takes about 14 GB of checkpoints at large contexts; at 56K it ended in a
 global OOM. Below 16K nothing was seen; between the two it is drawn straight."""
@@ -254,7 +295,12 @@ def _prior(tokens: int, *, agent: bool) -> int:
 
 
 def next_prefill(
-    tokens: int, headroom: int | None, past: Iterable[tuple[int, int]], *, agent: bool
+    tokens: int,
+    headroom: int | None,
+    past: Iterable[tuple[int, int]],
+    *,
+    agent: bool,
+    ok_bytes: int = OK_BYTES,
 ) -> NextPrefill:
     """``past``: tokens and drop of headroom of this server's own prefills.
 
@@ -266,11 +312,27 @@ def next_prefill(
     need = max(need, 0)
     if headroom is None:
         verdict: Verdict = "unknown"
-    elif headroom - need >= OK_BYTES:
+    elif headroom - need >= ok_bytes:
         verdict = "fits"
     else:
         verdict = "tight" if headroom - need >= RESERVE_BYTES else "does not fit"
     return NextPrefill(tokens, need, origin, verdict)
+
+
+def largest_prefill(
+    headroom: int | None, past: Iterable[tuple[int, int]], *, agent: bool, limit_tokens: int
+) -> NextPrefill | None:
+    """The largest prefill up to the context limit that leaves the reserve, in steps of 1,024.
+
+    ``tokens`` is 0 where not even the smallest fits; ``None`` where the headroom is not known.
+    """
+    if headroom is None:
+        return None
+    known = tuple(past)
+    steps = range(limit_tokens, 0, -_STEP_TOKENS)
+    each = (next_prefill(tokens, headroom, known, agent=agent) for tokens in steps)
+    fitting = (found for found in each if found.verdict != "does not fit")
+    return next(fitting, NextPrefill(0, 0, "estimated", "does not fit"))
 
 
 def fits_bytes(headroom: int | None) -> int | None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import resource
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ds4top.core.meminfo import (
+    MIB,
     MemorySample,
     parse_buddyinfo,
     parse_meminfo,
@@ -23,13 +25,21 @@ from ds4top.sources.base import SYSTEM_CLOCK, Clock, SourceFault
 
 STEADY_S = 0.5
 FAST_S = 0.2
+FALLING_BYTES_PER_S = 300 * MIB
+"""A fall that is looked at more closely, whatever it means."""
+_FALL_S = 1.0
+_CALM_S = 5.0
 _SLOW_TURNS = 4
 """vmstat, pressure and buddyinfo change slowly and cost more: every fourth turn."""
 _READ_BYTES = 65_536
 
 
 class HostMemory:
-    """Source of ``MemorySample``. ``fast`` says when to look more often: while loading, falling."""
+    """Source of ``MemorySample``. ``fast`` says when to look more often: while a model is loaded.
+
+    That MemAvailable falls it sees for itself, at once: who holds the samples looks at them once a
+    paint, and a collapse is over in a few seconds.
+    """
 
     name = "memory"
 
@@ -50,6 +60,9 @@ class HostMemory:
         self._clock = clock
         self._fds: dict[str, int] = {}
         self._turn = 0
+        self._seen: deque[tuple[float, int]] = deque(maxlen=int(_FALL_S / FAST_S) + 1)
+        self._fast_until = float("-inf")
+        self._closely = False
         self._vmstat: dict[str, int] = {}
         self._pressure: dict[str, float] = {}
         self._buddy = ""
@@ -58,7 +71,7 @@ class HostMemory:
     @property
     def interval_s(self) -> float:
         """Twice a second, five times where it matters."""
-        return FAST_S if self._fast() else STEADY_S
+        return FAST_S if self._closely else STEADY_S
 
     def open(self) -> None:
         """Open what there is. Raises ``OSError`` without meminfo."""
@@ -73,7 +86,9 @@ class HostMemory:
 
     def read(self, now: float) -> Sequence[MemorySample]:
         """One sample. Raises ``SourceFault`` where meminfo makes no sense."""
-        if self._turn % (1 if self._fast() else _SLOW_TURNS) == 0:
+        # Asked here and not for the pause: what it asks may raise, and that ends no thread here.
+        asked = self._fast()
+        if self._turn % (1 if asked or self._closely else _SLOW_TURNS) == 0:
             self._vmstat = parse_vmstat(self._text("vmstat"))
             self._pressure = parse_pressure(self._text("pressure/memory"))
             self._buddy = self._text("buddyinfo")
@@ -91,6 +106,8 @@ class HostMemory:
             )
         except ValueError as error:
             raise SourceFault("parse", f"{self._root}/meminfo: {error}", reopen=True) from error
+        self._watch(now, sample.available_bytes)
+        self._closely = asked or now < self._fast_until
         return (sample,)
 
     def close(self) -> None:
@@ -98,6 +115,16 @@ class HostMemory:
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
+
+    def _watch(self, now: float, available: int | None) -> None:
+        if available is None:
+            return
+        while self._seen and self._seen[0][0] < now - _FALL_S - FAST_S:
+            self._seen.popleft()
+        self._seen.append((now, available))
+        begin, before = self._seen[0]
+        if before - available > FALLING_BYTES_PER_S * max(now - begin, FAST_S):
+            self._fast_until = now + _CALM_S
 
     def _text(self, name: str) -> str:
         if self._texts is not None:

@@ -218,8 +218,8 @@ def _gpu_items(model: Model) -> list[Row]:
         if sample.psi_full_pct is not None:
             style = "warn" if sample.psi_full_pct > 5 else "text"
             items.append(row("PSI ", (fmt_num(sample.psi_full_pct, 1), style)))
-        if sample.oom_kills is not None:
-            kills = memory.oom_kills.grown
+        kills = memory.oom_kills.count
+        if kills is not None:
             items.append(row("OOM kills ", (str(kills), "crit" if kills else "text")))
     return items
 
@@ -340,7 +340,9 @@ def _headroom_rows(model: Model, status: Status, width: int, look: Look) -> list
     said = [f"lowest {fmt_gib(lowest, unit=True)}", f"MemFree {fmt_gib(sample.free_bytes)}"]
     said.append(f"MemAvailable {fmt_gib(sample.available_bytes)}")
     if sample.blocks is not None:
-        said.append(f"free blocks of 2 MiB {sample.blocks.big:,}, of 16 MiB {sample.blocks.huge:,}")
+        huge = sample.blocks.huge_known
+        more = "" if huge is None else f", of 16 MiB {huge:,}"
+        said.append(f"free blocks of 2 MiB {sample.blocks.big:,}{more}")
     rows.append(row("  ", pack(said, width - 3)))
     return rows
 
@@ -403,7 +405,9 @@ def _tenants(model: Model, width: int) -> list[Row]:
 def _kills(model: Model) -> list[Row]:
     machine = model.machine
     track = machine.memory
-    rows = [row(""), row((" OOM", "title"), f"   {track.oom_kills.grown} kills since ds4top runs")]
+    kills = track.oom_kills.count
+    counted = "kills are not counted here" if kills is None else f"{kills} kills since ds4top runs"
+    rows = [row(""), row((" OOM", "title"), f"   {counted}")]
     if track.oom_seen_wall is not None:
         rows[-1] += row((f", the last {fmt_age(model.now - track.oom_seen_wall)} ago", "crit"))
     for kill in list(machine.kernel.kills)[-4:]:
