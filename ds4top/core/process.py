@@ -1,78 +1,34 @@
-"""A running server as /proc shows it: parsers of its texts, and what is known of one process.
+"""A running server as /proc shows it: what is known of one, and how two lives of it differ.
 
-Sources: proc_pid_stat(5), proc_pid_status(5), proc_net_tcp, cgroups(7). What may not be read is in
-``denied`` with its reason, never guessed.
+What may not be read is in ``denied`` with its reason, never guessed. Facts of ds4-server (names,
+defaults, ``--chdir`` before ``-m``): ``parse_options`` and ``main`` in ds4_server.c.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
 
-from ds4top.core.plan import Env, SupervisorKind, Target
+from ds4top.core.plan import Env, Target
+from ds4top.core.supervision import INITS
+from ds4top.core.supervision import Owner as Owner
+from ds4top.core.supervision import Parent as Parent
 
 COMMS: Mapping[str, str] = {"ds4-server": "ds4", "llama-server": "llama.cpp"}
 """Exact names that are looked for, and the family of each."""
 DEFAULT_PORT = {"ds4": 8000, "llama.cpp": 8080}
+DEFAULT_MODEL = {"ds4": "ds4flash.gguf"}
+DEFAULT_LOCK = "/tmp/ds4.lock"
 DEMO_MARK = "DS4TOP_DEMO"
+DEMO_FLAG = "--standin-leash"
+"""Told from the command line where the environment may not be read; its folder is the mark."""
 MASK = "***"
 
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|AUTH|CRED", re.IGNORECASE)
 _SHOWN = ("DS4_", "CUDA_", "NVIDIA_", "LD_LIBRARY_PATH", "OMP_", "MALLOC_", "GGML_", "LLAMA_")
 _SECRET_FLAGS = re.compile(r"^--?(api-key|api-key-file|hf-token|token|password|secret)(=|$)")
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """Fields of /proc/PID/stat; times in clock ticks."""
-
-    comm: str
-    state: str
-    ppid: int
-    minor_faults: int
-    major_faults: int
-    cpu_ticks: int
-    threads: int
-    start_ticks: int
-
-
-def parse_stat(text: str) -> Stat:
-    """Raises ``ValueError`` for anything else. The name may hold blanks and brackets."""
-    head, bracket, tail = text.rpartition(")")
-    fields = tail.split()
-    if not bracket or len(fields) < 20 or "(" not in head:
-        raise ValueError("no stat line")
-    return Stat(
-        comm=head.partition("(")[2],
-        state=fields[0],
-        ppid=int(fields[1]),
-        minor_faults=int(fields[7]),
-        major_faults=int(fields[9]),
-        cpu_ticks=int(fields[11]) + int(fields[12]),
-        threads=int(fields[17]),
-        start_ticks=int(fields[19]),
-    )
-
-
-def parse_status(text: str) -> dict[str, str]:
-    """Names and values of /proc/PID/status."""
-    pairs = (line.partition(":") for line in text.splitlines())
-    return {name: value.strip() for name, colon, value in pairs if colon}
-
-
-def status_bytes(status: Mapping[str, str], name: str) -> int | None:
-    """A size of /proc/PID/status in bytes."""
-    words = status.get(name, "").split()
-    return int(words[0]) * 1024 if words[:1] and words[0].isdecimal() else None
-
-
-def parse_environment(text: str) -> Env:
-    """Names and values, in their order."""
-    pairs = (word.partition("=") for word in text.split("\0") if word)
-    return tuple((name, value) for name, equal, value in pairs if equal and name)
 
 
 def shown_environment(env: Env) -> Env:
@@ -96,7 +52,7 @@ def shown_argv(argv: Sequence[str]) -> tuple[str, ...]:
             out.append(word.partition("=")[0] + "=" + MASK)
         else:
             out.append(word)
-        hide = bool(found) and found is not None and found[2] == ""
+        hide = found is not None and found[2] == ""
     return tuple(out)
 
 
@@ -114,120 +70,12 @@ def flag_value(argv: Sequence[str], *names: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Socket:
-    """A line of /proc/net/tcp. ``queued``: connections not yet accepted, of a listening one."""
-
-    host: str
-    port: int
-    state: int
-    queued: int
-    inode: int
-
-
-LISTEN, ESTABLISHED, CLOSE_WAIT = 10, 1, 8
-
-
-def _address(text: str) -> str:
-    raw = bytes.fromhex(text)
-    # The kernel prints each 32-bit word as the machine holds it.
-    parts = b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4))
-    if len(parts) == 4:
-        return str(IPv4Address(parts))
-    address = IPv6Address(parts)
-    return str(address.ipv4_mapped or address)
-
-
-def parse_sockets(text: str) -> list[Socket]:
-    """The sockets of /proc/net/tcp or tcp6; lines that are none are left out."""
-    found = []
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) < 10 or ":" not in words[1]:
-            continue
-        host, _, port = words[1].rpartition(":")
-        try:
-            found.append(
-                Socket(
-                    _address(host),
-                    int(port, 16),
-                    int(words[3], 16),
-                    int(words[4].partition(":")[2], 16),
-                    int(words[9]),
-                )
-            )
-        except ValueError:
-            continue
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Parent:
-    """One process of the chain above."""
-
-    pid: int
-    comm: str
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """What supervises a server, by its control group and its parents."""
-
-    kind: SupervisorKind
-    name: str = ""
-
-    @property
-    def words(self) -> str:
-        """In a few words."""
-        texts = {
-            "systemd-system": f"{self.name} (system)",
-            "systemd-user": f"{self.name} (user)",
-            "transient": f"{self.name} (systemd-run)",
-            "tmux": f"tmux pane {self.name}".strip(),
-            "none": f"{self.name or 'no supervisor'}",
-        }
-        return texts.get(self.kind, f"{self.kind} {self.name}".strip())
-
-
-_CONTAINER = (
-    (re.compile(r"(?:docker-|/docker/)([0-9a-f]{12,64})"), "docker"),
-    (re.compile(r"libpod-([0-9a-f]{12,64})"), "podman"),
-)
-_TRANSIENT = re.compile(r"/(run-[\w.-]+\.(?:scope|service))$")
-_USER_UNIT = re.compile(r"/user@\d+\.service/.*?/([^/]+\.service)$")
-_SYSTEM_UNIT = re.compile(r"/system\.slice/(?:.*/)?([^/]+\.service)$")
-_NOT_A_UNIT = re.compile(r"^(?:user@\d+|gnome-|org\.gnome|dbus|init|tmux-spawn|xdg-)")
-_SHELLS = frozenset({"bash", "zsh", "fish", "sh", "dash", "ksh"})
-
-
-def owner_of(cgroup: str, parents: Sequence[Parent]) -> Owner:
-    """The supervisor. A parent chain tells tmux; a shell is none."""
-    path = next(
-        (line.partition("::")[2] for line in cgroup.splitlines() if line.startswith("0::")), ""
-    )
-    for pattern, kind in _CONTAINER:
-        if (found := pattern.search(path)) is not None:
-            return Owner(kind, found[1][:12])  # type: ignore[arg-type]
-    if (found := _TRANSIENT.search(path)) is not None:
-        return Owner("transient", found[1])
-    chain = [parent.comm for parent in parents]
-    if "tmux-spawn-" in path or any(comm.startswith("tmux") for comm in chain):
-        return Owner("tmux")
-    for pattern, kind in ((_USER_UNIT, "systemd-user"), (_SYSTEM_UNIT, "systemd-system")):
-        found = pattern.search(path)
-        if found is not None and not _NOT_A_UNIT.match(found[1]) and not _of_a_login(chain):
-            return Owner(kind, found[1])  # type: ignore[arg-type]
-    shell = next((comm for comm in chain if comm in _SHELLS), "")
-    return Owner("none", shell)
-
-
-def _of_a_login(chain: Sequence[str]) -> bool:
-    """Whether somebody typed it: sshd and cron are units, but own nothing that runs in them."""
-    return any(comm in ("sshd", "sshd-session", "login") for comm in chain)
-
-
-@dataclass(frozen=True, slots=True)
 class LogPlace:
-    """Where a server's log goes. ``path`` or ``command`` reads it; else ``mend`` says how to."""
+    """Where a server's log goes. ``path`` or ``command`` reads it; else ``mend`` says how to.
+
+    ``kind``: file, deleted, journald, container, tee, pipe, tmux, terminal, null, denied, unknown.
+    ``tmux``: the words that reach the tmux server of ``pane``.
+    """
 
     kind: str
     detail: str
@@ -235,11 +83,21 @@ class LogPlace:
     command: tuple[str, ...] = ()
     mend: str = ""
     pane: str = ""
+    tmux: tuple[str, ...] = ("tmux",)
+
+
+NOBODYS = Owner("none")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
-    """One running server. ``argv`` and ``env`` are as they may be shown: secrets are masked."""
+    """One running server. ``argv`` and ``env`` are as they may be shown: secrets are masked.
+
+    Paths are such that they can be opened from here, through ``/proc/PID/root`` where the server
+    has a file system of its own. ``exe_key``: device, inode and mtime (ns) of its program.
+    ``own_network``: its ports are those of a network namespace of its own, and ``address`` is the
+    machine's way there. ``denied``: field → why it is unknown, and what would show it.
+    """
 
     target: Target
     started_wall: float
@@ -252,7 +110,7 @@ class ServerProcess:
     exe: str | None = None
     exe_replaced: bool = False
     parents: tuple[Parent, ...] = ()
-    owner: Owner = Owner("none")
+    owner: Owner = NOBODYS
     listening: tuple[tuple[str, int], ...] = ()
     log: LogPlace = LogPlace("unknown", "not looked for")
     kv_dir: str | None = None
@@ -266,20 +124,32 @@ class ServerProcess:
     demo: str = ""
     started_by_us: str = ""
     denied: Mapping[str, str] = field(default_factory=dict)
+    exe_key: tuple[int, int, int] | None = None
+    lock_holder: int | None = None
+    own_network: bool = False
+    address: str | None = None
 
     @property
     def url(self) -> str | None:
-        """Where it answers: its own listening socket, else what its command line says."""
+        """Where it answers: its own listening socket, else what its command line says.
+
+        ``None`` too where it listens only inside a network namespace of its own.
+        """
+        wanted = port_of(self.argv or (), self.flavour)
         if self.listening:
-            host, port = self.listening[0]
-            host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-            return f"http://{host}:{port}"
-        if self.argv is None:
+            # Of several it is the one that was asked for: distributed roles listen elsewhere too.
+            host, port = next((each for each in self.listening if each[1] == wanted),
+                              self.listening[0])  # fmt: skip
+        elif self.argv is not None and wanted is not None:
+            host, port = flag_value(self.argv, "--host") or "127.0.0.1", wanted
+        else:
             return None
-        host = flag_value(self.argv, "--host") or "127.0.0.1"
-        port_text = flag_value(self.argv, "--port") or str(DEFAULT_PORT[self.flavour])
-        host = "127.0.0.1" if host in ("0.0.0.0", "localhost") else host
-        return f"http://{host}:{port_text}"
+        host = _LOCAL.get(host, host)
+        if self.own_network and _is_loopback(host):
+            if self.address is None:
+                return None
+            host = self.address
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
     def public(self) -> bool:
@@ -287,18 +157,38 @@ class ServerProcess:
         return any(not _is_loopback(host) for host, _ in self.listening)
 
     @property
+    def starter(self) -> str:
+        """Who started it, without what differs from one start to the next."""
+        if self.owner.kind != "none":
+            return self.owner.words
+        above = self.parents[0] if self.parents else None
+        return above.words if above and above.comm not in INITS else ""
+
+    @property
     def started_by(self) -> str:
-        """Who started it, in words."""
+        """Who started it, in words. A process of nobody's had a parent that has ended since."""
         if self.started_by_us:
             return self.started_by_us
         if self.owner.kind != "none":
             return self.owner.words
-        above = self.parents[0] if self.parents else None
-        return f"{above.comm} {above.pid}, {self.user}" if above else self.user
+        if not self.starter:
+            return f"{self.user}; what started it has ended"
+        return f"{self.starter} {self.parents[0].pid}, {self.user}"
+
+
+_LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}
 
 
 def _is_loopback(host: str) -> bool:
     return host.startswith("127.") or host == "::1"
+
+
+def port_of(argv: Sequence[str], flavour: str) -> int | None:
+    """The port that a command line asks for, or the program's own; ``None`` for no number."""
+    text = flag_value(argv, "--port")
+    if text is None:
+        return DEFAULT_PORT.get(flavour)
+    return int(text) if text.isdecimal() and text.isascii() else None
 
 
 def resolved(path: str | None, folder: str | None) -> str | None:
@@ -310,7 +200,35 @@ def resolved(path: str | None, folder: str | None) -> str | None:
     return os.path.normpath(os.path.join(folder, path))
 
 
-_VALUES = ("argv", "env", "exe", "cwd", "owner")
+ANOTHER_S = 10.0
+"""A server that has nothing in common with the one that ended is not followed at once:
+the same one may be about to come back."""
+
+
+def successor(
+    was: ServerProcess,
+    candidates: Sequence[ServerProcess],
+    known: Set[Target],
+    gone_s: float = 0.0,
+) -> ServerProcess | None:
+    """Which of these servers goes on for one that has ended; ``None`` where that is not clear.
+
+    The same unit, container or pane; else the same address; else, of those that were not ``known``
+    when it ended, the same program with the same model; else, after a while, the only server that
+    there is. ``gone_s``: for how long it has been gone.
+    """
+    named = was.owner.kind != "none" and was.owner.name
+    fresh = [each for each in candidates if each.target not in known]
+    what = (was.exe, was.model_path)
+    for found in (
+        [each for each in candidates if named and each.owner == was.owner],
+        [each for each in candidates if was.url is not None and each.url == was.url],
+        [each for each in fresh if None not in what and (each.exe, each.model_path) == what],
+        fresh if len(candidates) == 1 and gone_s >= ANOTHER_S else [],
+    ):
+        if len(found) == 1:
+            return found[0]
+    return None
 
 
 def changes(before: ServerProcess | None, after: ServerProcess) -> tuple[str, ...]:
@@ -330,25 +248,38 @@ def changes(before: ServerProcess | None, after: ServerProcess) -> tuple[str, ..
         was, now = getattr(before, name), getattr(after, name)
         if was is not None and now is not None and was != now:
             lines.append(f"{name}: {was} is {now} now")
-    if before.owner != after.owner:
+    keys = {before.exe_key, after.exe_key}
+    if before.exe == after.exe and None not in keys and len(keys) == 2:
+        lines.append(f"exe: {after.exe} is another build now")
+    if before.starter != after.starter:
         lines.append(f"started by {after.started_by}, before by {before.started_by}")
     return tuple(lines)
 
 
 def _words_changed(before: Sequence[str], after: Sequence[str]) -> Iterable[str]:
-    gone = _pairs(before) - _pairs(after)
-    come = _pairs(after) - _pairs(before)
-    yield from (f"argv: without {words}" for words in sorted(gone))
-    yield from (f"argv: with {words}" for words in sorted(come))
+    old, new = _pairs(before), _pairs(after)
+    gone = [f"argv: without {words}" for words in sorted(old.keys() - new.keys())]
+    come = [f"argv: with {words}" for words in sorted(new.keys() - old.keys())]
+    if old.keys() == new.keys():
+        # The last of a repeated flag wins, so its order is a change.
+        come = [f"argv: in another order: {' '.join(after[1:])}"]
+    return (*gone, *come)
 
 
-def _pairs(argv: Sequence[str]) -> set[str]:
+_NUMBER = re.compile(r"-\.?\d")
+
+
+def _pairs(argv: Sequence[str]) -> dict[str, None]:
     """Flags with their values, as texts."""
-    out: set[str] = set()
+    out: dict[str, None] = {}
     words = list(argv[1:])
-    while words:
-        word = words.pop(0)
-        if word.startswith("-") and words and not words[0].startswith("-"):
-            word = f"{word} {words.pop(0)}"
-        out.add(word)
+    at = 0
+    while at < len(words):
+        word = words[at]
+        value = words[at + 1] if at + 1 < len(words) else "-"
+        if word.startswith("-") and (not value.startswith("-") or _NUMBER.match(value)):
+            word = f"{word} {value}"
+            at += 1
+        out[word] = None
+        at += 1
     return out

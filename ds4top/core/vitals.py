@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Vitals:
     """One look at a server. Sizes in bytes; ``None`` where it may not be read.
 
-    ``connections``: accepted ones at its port; ``queued``: not accepted yet; ``left``: the client
-    has closed and the server has not (CLOSE_WAIT): its work runs on for nobody.
+    ``connections``: accepted ones at its port, ds4top's own aside; ``queued``: not accepted yet;
+    ``left``: the client has closed and the server has not (CLOSE_WAIT): its work runs on for
+    nobody. ``fds``: open descriptors.
     """
 
     pid: int
@@ -31,6 +32,8 @@ class Vitals:
     left: int | None
     model_cached_bytes: int | None
     oom_score_adj: int | None
+    minor_faults: int | None = None
+    fds: int | None = None
 
     def waiting(self, running: int) -> int | None:
         """Requests that wait: at the port, beside the ``running`` ones; one connection each."""

@@ -6,17 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ds4top.core.process import (
-    CLOSE_WAIT,
-    ESTABLISHED,
-    LISTEN,
-    ServerProcess,
-    parse_status,
-    status_bytes,
-)
+from ds4top.core.process import ServerProcess
+from ds4top.core.proctext import parse_status, status_bytes
 from ds4top.core.vitals import Vitals
 from ds4top.sources.base import SourceFault
 from ds4top.sources.pagecache import cached_bytes
+from ds4top.sources.portwatch import PortWatch
 from ds4top.sources.procfs import ProcFs
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -27,7 +22,6 @@ class VitalSigns:
     """Source of ``Vitals`` of whatever server is watched at the moment."""
 
     name = "vitals"
-    interval_s = 1.0
 
     def __init__(
         self,
@@ -41,10 +35,16 @@ class VitalSigns:
         self._watched = watched
         self._wall = wall
         self._procfs = procfs or ProcFs(Path("/proc"))
+        self._port = PortWatch(self._procfs)
         self._turn = 0
         self._model_fd: int | None = None
         self._model = ""
         self._cached: int | None = None
+
+    @property
+    def interval_s(self) -> float:
+        """Once a second; soon, where no server has been looked at yet."""
+        return 1.0 if self._turn else 0.1
 
     def open(self) -> None:
         """Nothing to do."""
@@ -53,13 +53,14 @@ class VitalSigns:
         """One look; nothing without a server. Raises ``SourceFault`` where it has ended."""
         server = self._watched()
         if server is None:
+            self._turn = 0
             return ()
         pid = server.target.pid
         stat = self._procfs.stat(pid)
         if stat is None or stat.start_ticks != server.target.start_ticks:
             raise SourceFault("not_found", f"process {pid} has ended")
         status = parse_status(self._text(pid, "status"))
-        connections, queued, left = self._at_the_port(server)
+        connections, queued, left = self._port.look(server, now)
         self._turn += 1
         adj = self._text(pid, "oom_score_adj").strip()
         return (
@@ -82,6 +83,8 @@ class VitalSigns:
                 left=left,
                 model_cached_bytes=self._model_cached(server.model_path),
                 oom_score_adj=int(adj) if adj.lstrip("-").isdecimal() else None,
+                minor_faults=stat.minor_faults,
+                fds=self._descriptors(pid),
             ),
         )
 
@@ -103,21 +106,11 @@ class VitalSigns:
                 return int(line.split()[1])
         return None
 
-    def _at_the_port(self, server: ServerProcess) -> tuple[int | None, int | None, int | None]:
-        if not server.listening:
-            return None, None, None
-        ports = {port for _, port in server.listening}
-        connections = queued = left = 0
-        for socket in self._procfs.sockets(server.target.pid):
-            if socket.port not in ports:
-                continue
-            if socket.state == LISTEN:
-                queued += socket.queued
-            elif socket.inode and socket.state == ESTABLISHED:
-                connections += 1
-            elif socket.inode and socket.state == CLOSE_WAIT:
-                left += 1
-        return connections, queued, left
+    def _descriptors(self, pid: int) -> int | None:
+        try:
+            return len(os.listdir(self._procfs.root / str(pid) / "fd"))
+        except OSError:
+            return None
 
     def _model_cached(self, path: str | None) -> int | None:
         """Bytes of the model in page cache, looked at now and then."""

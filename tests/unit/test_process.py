@@ -12,35 +12,31 @@ from hypothesis import strategies as st
 from ds4top.core.logplace import ErrorLink, panes_of, pipe_command, place_of
 from ds4top.core.plan import Target
 from ds4top.core.process import (
-    CLOSE_WAIT,
-    LISTEN,
+    ANOTHER_S,
     Owner,
     Parent,
     ServerProcess,
     changes,
     flag_value,
-    owner_of,
-    parse_environment,
-    parse_sockets,
-    parse_stat,
+    port_of,
     resolved,
     shown_argv,
     shown_environment,
+    successor,
 )
+from ds4top.core.proctext import (
+    parse_command_line,
+    parse_environment,
+    parse_stat,
+    parse_status,
+    status_bytes,
+)
+from ds4top.core.supervision import cgroup_path, owner_of, runs_a_script, script_of
 
 STAT = (
     "4711 (ds4 ) server) S 42 4711 42 34816 4711 4194304 1000 0 7 0 250 50 0 0 20 0 9 0 123456"
     " 1000 2000 18446744073709551615"
 )
-TCP = """\
-  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:1F40 00000000:0000 0A 00000000:00000003 00:00000000 00000000  1000        0 501 1
-   1: 0100007F:1F40 0100007F:D431 08 00000000:00000000 00:00000000 00000000  1000        0 502 1
-"""
-TCP6 = """\
-   0: 00000000000000000000000000000000:1F40 00000000000000000000000000000000:0000 0A 0:0 0 0 0 0 9 1
-   1: 0000000000000000FFFF00000100007F:1F40 0000000000000000FFFF00000100007F:D431 01 0:0 0 0 0 0 8 1
-"""
 
 
 def test_a_name_with_blanks_and_brackets() -> None:
@@ -50,26 +46,20 @@ def test_a_name_with_blanks_and_brackets() -> None:
     assert (found.minor_faults, found.major_faults, found.cpu_ticks, found.threads) == (
         1000, 7, 300, 9,
     )  # fmt: skip
+    assert not found.kernel_thread
+    assert parse_stat("2 (kthreadd) S 0 0 0 0 -1 2129984" + " 0" * 20).kernel_thread
     for broken in ("", "1 (x", "1 (x) S 1"):
         with pytest.raises(ValueError, match="stat"):
             parse_stat(broken)
 
 
-def test_sockets() -> None:
-    found = parse_sockets(TCP)
-    assert [(s.host, s.port, s.state, s.queued, s.inode) for s in found] == [
-        ("127.0.0.1", 8000, LISTEN, 3, 501),
-        ("127.0.0.1", 8000, CLOSE_WAIT, 0, 502),
-    ]
-    assert [(s.host, s.port) for s in parse_sockets(TCP6)] == [("::", 8000), ("127.0.0.1", 8000)]
-
-
 @given(st.text())
 def test_no_text_raises_but_a_stat_line(text: str) -> None:
-    parse_sockets(text)
     parse_environment(text)
+    status_bytes(parse_status(text), "VmRSS")
     panes_of(text)
     owner_of(text, ())
+    shown_argv(parse_command_line(text))
 
 
 def test_secrets_are_masked() -> None:
@@ -122,11 +112,48 @@ ID = "a" * 64
         ("0::/user.slice/user-1000.slice/session-3.scope", ["zsh", "tmux: server"], Owner("tmux")),
         ("0::/system.slice/ssh.service", ["bash", "sshd"], Owner("none", "bash")),
         ("0::/", [], Owner("none", "")),
+        ("0::/ai.slice/ds4.service", [], Owner("systemd-system", "ds4.service")),
+        ("0::/system.slice/ds4.service/payload", [], Owner("systemd-system", "ds4.service")),
+        (
+            "0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-ds4.slice/ds4.service",
+            ["run.sh", "systemd"],
+            Owner("systemd-user", "ds4.service"),
+        ),
+        ("0::/user.slice/user-1000.slice/user@1000.service/init.scope", [], Owner("none", "")),
+        # Left behind by a login or a timer: the service is not the server's.
+        ("0::/system.slice/ssh.service", [], Owner("none", "")),
+        ("0::/system.slice/cron.service", ["sh", "cron"], Owner("none", "sh")),
+        ("0::/system.slice/cron.service", [], Owner("none", "")),
+        ("0::/system.slice/jupyterhub.service", ["bash", "python3"], Owner("none", "bash")),
+        ("0::/system.slice/docker.service", ["dockerd"], Owner("none", "")),
     ],
 )
 def test_constructed_supervisors(cgroup: str, chain: list[str], owner: Owner) -> None:
     parents = [Parent(100 + at, comm) for at, comm in enumerate(chain)]
     assert owner_of("1:name=systemd:/x\n" + cgroup + "\n", parents) == owner
+
+
+def test_constructed_first_cgroup_version() -> None:
+    docker = f"12:cpu:/docker/{ID}\n1:name=systemd:/docker/{ID}\n0::/\n"
+    assert cgroup_path(docker) == f"/docker/{ID}"
+    assert owner_of(docker, ()) == Owner("docker", "a" * 12)
+    assert cgroup_path("") == ""
+
+
+def test_what_an_interpreter_runs() -> None:
+    assert script_of("bash", ("bash", "/opt/watchdog.sh", "-x")) == "watchdog.sh"
+    assert script_of("python3.11", ("python3.11", "keep.py")) == "keep.py"
+    assert script_of("bash", ("bash", "-c", "x")) == script_of("bash", ("bash",)) == ""
+    assert script_of("run.sh", ("/bin/sh", "./run.sh")) == ""
+
+
+def test_a_shell_that_runs_a_script_of_the_name_is_no_server() -> None:
+    wrapper = ("/bin/sh", "/usr/local/bin/ds4-server", "-m", "x")
+    assert runs_a_script("ds4-server", wrapper, "/usr/bin/dash")
+    assert runs_a_script("ds4-server", wrapper, None)
+    assert not runs_a_script("ds4-server", ("./ds4-server",), "/opt/ds4/ds4-server")
+    assert not runs_a_script("ds4-server", ("./ds4-server",), None)
+    assert not runs_a_script("bash", ("bash",), "/usr/bin/bash")
 
 
 PLAIN = Owner("none", "bash")
@@ -178,6 +205,25 @@ PLAIN = Owner("none", "bash")
             None,
             ("docker", "logs", "-f", "--tail", "5000", "abc"),
         ),
+        (ErrorLink(7, "socket:[9]", journal=True), PLAIN, "journald", None,
+         ("journalctl", "_PID=7", "-o", "json", "-f", "-n", "5000", "--no-pager")),
+        (ErrorLink(7, "socket:[9]", journal=False), PLAIN, "unknown", None, ()),
+        (ErrorLink(7, "/tmp/s.log", moved=True), PLAIN, "file", "/proc/7/fd/2", ()),
+        (
+            ErrorLink(7, "/log/s.log", root="/proc/7/root"),
+            Owner("docker", "abc"),
+            "file",
+            "/proc/7/root/log/s.log",
+            (),
+        ),
+        (ErrorLink(7, "/dev/pts/3", pane="%4", pane_piped=True), Owner("tmux"), "tmux", None, ()),
+        (
+            ErrorLink(7, "/dev/pts/3", pane="%4", pane_piped=True, copies=("/s/pane.log",)),
+            Owner("tmux"),
+            "tmux",
+            "/s/pane.log",
+            (),
+        ),
         (
             ErrorLink(7, "/dev/pts/0"),
             Owner("podman", "abc"),
@@ -200,6 +246,8 @@ def test_panes() -> None:
     text = "/dev/pts/3 %4 0\n/dev/pts/9 %1 1\nodd\n"
     assert panes_of(text) == {"/dev/pts/3": ("%4", False), "/dev/pts/9": ("%1", True)}
     assert pipe_command("%4", "/s/pane.log")[-1] == "exec cat >> '/s/pane.log'"
+    other = pipe_command("%4", "/s/pane.log", ("tmux", "-S", "/tmp/other"))
+    assert other[:6] == ("tmux", "-S", "/tmp/other", "pipe-pane", "-o", "-t")
 
 
 def server(**fields: object) -> ServerProcess:
@@ -220,12 +268,30 @@ def test_where_it_answers() -> None:
     assert not server(listening=(("127.0.0.1", 81), ("::1", 81))).public
     assert server(argv=None).url is None
     assert server(flavour="llama.cpp").url == "http://127.0.0.1:8080"
+    assert server(listening=(("::1", 81),)).url == "http://[::1]:81"
+    assert server(listening=(("::", 81),)).url == "http://[::1]:81"
+    assert server(argv=("x", "--port", "no")).url is None
+    # The port that was asked for, not one that the nodes of a cluster talk on.
+    two = (("10.0.0.1", 9100), ("127.0.0.1", 8000))
+    assert server(listening=two).url == "http://127.0.0.1:8000"
+    assert (port_of((), "ds4"), port_of(("x", "--port=9"), "ds4")) == (8000, 9)
+
+
+def test_where_it_answers_from_a_network_of_its_own() -> None:
+    inside = server(own_network=True, address="172.17.0.2", listening=(("0.0.0.0", 8000),))
+    assert inside.url == "http://172.17.0.2:8000"
+    assert replace(inside, address=None).url is None
+    assert replace(inside, listening=(("172.17.0.9", 8000),)).url == "http://172.17.0.9:8000"
 
 
 def test_who_started_it() -> None:
     assert server().started_by == "bash 3, ana"
     assert server(owner=Owner("systemd-user", "ds4.service")).started_by == "ds4.service (user)"
     assert server(started_by_us="ds4top, 14:03").started_by == "ds4top, 14:03"
+    script = server(parents=(Parent(3, "bash", "watchdog.sh"), Parent(2, "systemd")))
+    assert script.started_by == "bash watchdog.sh 3, ana"
+    for chain in ((), (Parent(2, "systemd"),)):
+        assert server(parents=chain).started_by == "ana; what started it has ended"
 
 
 def test_what_changed_since_the_life_before() -> None:
@@ -247,6 +313,52 @@ def test_what_changed_since_the_life_before() -> None:
     assert changes(server(argv=None), server(env=None)) == ()
 
 
+def test_what_changed_beside_the_settings() -> None:
+    here = server(exe_key=(1, 2, 3))
+    assert changes(here, server(exe_key=(1, 9, 4))) == (
+        "exe: /srv/ds4-server is another build now",
+    )
+    assert changes(here, server()) == changes(here, here) == ()
+    assert changes(server(), server(parents=(Parent(9, "bash"),))) == ()
+    by_script = server(parents=(Parent(9, "bash", "watchdog.sh"),))
+    assert changes(server(), by_script) == (
+        "started by bash watchdog.sh 9, ana, before by bash 3, ana",
+    )
+    assert changes(server(argv=("x", "--a", "1", "--a", "2")),
+                   server(argv=("x", "--a", "2", "--a", "1"))) == (
+        "argv: in another order: --a 2 --a 1",
+    )  # fmt: skip
+    assert changes(server(argv=("x", "--temp", "-1")), server(argv=("x", "--temp", "-.5"))) == (
+        "argv: without --temp -1",
+        "argv: with --temp -.5",
+    )
+
+
+def test_which_server_goes_on_for_another() -> None:
+    def life(pid: int, start: int, **fields: object) -> ServerProcess:
+        return server(target=Target(pid, start, "b", "ds4-server"), **fields)
+
+    unit, other = Owner("systemd-user", "ds4.service"), Owner("systemd-user", "b.service")
+    was = life(7, 10, owner=unit)
+    new = life(8, 20, owner=unit, argv=("x", "--port", "1"))
+    beside = life(9, 30, owner=other, argv=("x", "--port", "2"))
+    assert successor(was, [beside, new], set()) is new
+    assert successor(was, [beside, new], {new.target, beside.target}) is new
+    # The same address.
+    assert successor(server(), [life(8, 20), beside], set()) == life(8, 20)
+    # One that ran beside it before is none; a new one is, if there is no other.
+    assert successor(was, [beside], {beside.target}, ANOTHER_S) is None
+    assert successor(was, [beside], set(), ANOTHER_S) is beside
+    assert successor(was, [beside], set(), ANOTHER_S - 0.1) is None
+    third = life(3, 40, argv=("x", "--port", "3"))
+    assert successor(was, [third, beside], {beside.target}) is None
+    # The same program with the same model at another port.
+    model = replace(was, model_path="/m")
+    assert successor(model, [replace(third, model_path="/m"), beside], {beside.target}) is not None
+    assert successor(model, [replace(third, model_path="/n"), beside], {beside.target}) is None
+    assert successor(was, [], set()) is None
+
+
 def test_this_very_process_is_read_whole() -> None:
     import os
 
@@ -257,6 +369,7 @@ def test_this_very_process_is_read_whole() -> None:
     assert found is not None
     assert found.argv is not None
     assert found.cwd == os.getcwd()
-    assert found.parents[0].pid == os.getppid() or os.getppid() == 1
+    assert os.getppid() in (found.parents[0].pid if found.parents else 1, 1)
+    assert found.exe_key is not None
     assert abs(found.started_wall - Path("/proc/self").stat().st_ctime) < 3600
     assert found.denied == {}
