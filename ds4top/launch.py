@@ -14,6 +14,7 @@ from ds4top.archive.record import RecordingError, RecordingExistsError
 from ds4top.cli import zone_of
 from ds4top.core.config import Config, Scalar
 from ds4top.core.units import GIB
+from ds4top.flight import flight_recorder
 from ds4top.reach.configfile import load
 from ds4top.session import Session, Wanted, live, replay
 from ds4top.sources.base import SourceFault
@@ -99,4 +100,13 @@ def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: Exi
         warning_bytes=int(config.number("memory.warning_gib") * GIB),
         critical_bytes=int(config.number("memory.critical_gib") * GIB),
     )
-    return live(wanted, tz=tz, year=args.year, record=args.record, stdin_fd=stdin_fd)  # type: ignore[arg-type]
+    keep = config.flag("history.keep") and log != "-"
+    flight = flight_recorder(os.environ, wanted.warning_bytes or 0) if keep else None
+    return live(
+        wanted,
+        tz=tz,  # type: ignore[arg-type]
+        year=args.year,
+        record=args.record,
+        stdin_fd=stdin_fd,
+        flight=flight,
+    )

@@ -16,6 +16,7 @@ from typing import cast
 
 from ds4top import __version__, health
 from ds4top.archive.record import Recorder, RecordingError, read_recording
+from ds4top.core.derive import status_of
 from ds4top.core.events import KvHit
 from ds4top.core.logread import LogReader
 from ds4top.core.machine import Machine
@@ -23,6 +24,7 @@ from ds4top.core.model import History, Model, Replay, SourceHealth
 from ds4top.core.reduce import Reducer
 from ds4top.core.stamps import DAY_S, StampClock
 from ds4top.core.state import LogState
+from ds4top.flight import FlightRecorder
 from ds4top.sources.base import SYSTEM_CLOCK, Clock, Source
 from ds4top.sources.logroute import LogRouter, opener
 from ds4top.sources.mailbox import Mailbox
@@ -68,6 +70,7 @@ class Session:
         recorder: Recorder | None = None,
         replay_clock: ReplayClock | None = None,
         watch: Callable[[object, Callable[[], LogState]], Watch] | None = None,
+        flight: FlightRecorder | None = None,
     ) -> None:
         """``watch`` makes the machine's store; its sources run only beside a live log."""
         self.clock = clock
@@ -82,6 +85,7 @@ class Session:
         self._reducer = Reducer(LogState(limit=LIVE_LIMIT))
         self._errors: dict[str, SourceError] = {}
         self._breaks = ""
+        self._flight = flight
         self._machine_sources: list[Source] = []
         if self.watch is not None and isinstance(self.source, LogRouter):
             self._machine_sources = self.watch.sources()
@@ -96,7 +100,10 @@ class Session:
         """Start the source threads."""
         self.supervisor.add(self.source)
         for source in self._machine_sources:
-            self.supervisor.add(source)
+            recorded = self._flight is not None and source.name == "memory"
+            self.supervisor.add(self._flight.tapped(source) if recorded else source)  # type: ignore[union-attr]
+        if self._flight is not None:
+            self.supervisor.add(self._flight.pump)
         if self.watch is not None:
             self.watch.attach, self.watch.detach = self.supervisor.add, self.supervisor.remove
         self.supervisor.start()
@@ -125,10 +132,16 @@ class Session:
         if self._recorder is not None and (error := self._recorder.flush()) is not None:
             self._errors[error.name] = error
         self._stand()
+        if self._flight is not None:
+            self._flight.look(self.model, status_of(self.model.log, self.model.now))
+            found = self._flight.judge(self.model, self.supervisor.beats(), self.model.tz)
+            self.model.machine.autopsy = found or self.model.machine.autopsy
         return self.model
 
     def _take(self, sample: object) -> None:
         model = self.model
+        if self._flight is not None and self._flight.take(sample):
+            return
         if self.watch is not None and self.watch.take(sample):
             if self._recorder is not None:
                 self._recorder.record("machine", sample)
@@ -224,6 +237,7 @@ def live(
     record: str | None = None,
     stdin_fd: int = 0,
     watch: MakeWatch = Watch,
+    flight: FlightRecorder | None = None,
 ) -> Session:
     """A session over the server that is found, or that ``wanted`` names; a log ``-`` is a pipe.
 
@@ -243,6 +257,7 @@ def live(
         tz=tz,
         recorder=recorder,
         watch=lambda router, log: watch(wanted, cast(LogRouter, router), log, clock),
+        flight=flight,
     )
 
 

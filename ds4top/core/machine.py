@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from ds4top.core.autopsy import Autopsy
 from ds4top.core.derive import ServerState
 from ds4top.core.gpu import GpuProcess, GpuSample, GpuTrack, server_bytes
 from ds4top.core.helptext import Flag
@@ -55,6 +56,7 @@ class Machine:
     kernel: KernelTrack = field(default_factory=KernelTrack)
     flags: tuple[Flag, ...] | None = None
     variables: frozenset[str] | None = None
+    autopsy: Autopsy | None = None
     kv: KvDirSample | None = None
     models: ModelsAnswer | None = None
     metrics: MetricsSample | None = None

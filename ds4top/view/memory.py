@@ -292,6 +292,9 @@ def memory_view(model: Model, status: Status, width: int, look: Look) -> tuple[R
                 (f"  {WORDS[name]}" if width >= 100 else "", "dim"),
             )
         )
+    if machine.autopsy is not None:
+        rows += [row(""), row((" THE LAST END", "title"))]
+        rows += [row((f"  {line}", "warn")) for line in machine.autopsy.lines]
     rows += _headroom_rows(model, status, width, look)
     rows += _fit_rows(model)
     rows += _tenants(model, width)
