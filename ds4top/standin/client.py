@@ -31,6 +31,7 @@ class CallRecord:
     finish: str | None = None
     aborted: bool = False
     error: str | None = None
+    tool_calls: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,19 @@ class _Reading:
             for block in message.get("content") or ():
                 self.content += block.get("text", "")
                 self.reasoning += block.get("thinking", "")
+                self.tool_use(block)
             self.finish = message.get("stop_reason") or self.finish
+        self.tool_use(event.get("content_block"))
         delta = event.get("delta")
         if isinstance(delta, dict):
             self.content += delta.get("text", "")
             self.reasoning += delta.get("thinking", "")
             self.finish = delta.get("stop_reason") or self.finish
+
+    def tool_use(self, block: object) -> None:
+        """A call of the Messages API; streamed, its arguments come later and are not kept."""
+        if isinstance(block, dict) and block.get("type") == "tool_use":
+            self.calls.append((block["id"], block["name"], json.dumps(block.get("input"))))
 
     def responses(self, event: dict[str, object]) -> None:
         """An event or a whole answer of the Responses API."""
@@ -210,6 +218,7 @@ class Client:
             finish=None if left else reading.finish,
             aborted=left,
             error=reading.error,
+            tool_calls=0 if left else len(reading.calls),
         )
         if record.error is None and not left and record.finish is None:
             record = replace(record, error="the stream ended early")

@@ -23,6 +23,7 @@ import ds4top
 from ds4top.standin.client import Client
 from ds4top.standin.keeper import Charge
 from ds4top.standin.profiles import COPY_LOAD_S, DEFAULT_PROFILE, NOMINAL_MODEL_BYTES
+from ds4top.standin.state import STATE_ENV
 
 RESTART_AFTER_S = 420.0
 """Simulated seconds after which the demo's server is restarted once."""
@@ -113,6 +114,11 @@ class DemoServer:
         return self.workdir / "control"
 
     @property
+    def state_path(self) -> Path:
+        """What the server does now; for `ds4top.standin.state.StateReader`."""
+        return self.workdir / "state"
+
+    @property
     def mark(self) -> str:
         """What its servers carry in their environment, so that nobody else lists them."""
         return str(self.workdir)
@@ -161,6 +167,7 @@ class DemoServer:
             "DS4_LOCK_FILE": str(self.lock_path),
             # Whoever looks for servers leaves one with this mark aside.
             MARK: self.mark,
+            STATE_ENV: str(self.state_path),
         }
         driver = [
             sys.executable,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -130,7 +131,13 @@ class _Scene:
         leave_after_s: float | None = None,
         leave_after_events: int | None = None,
     ) -> Answer:
-        """One call in simulated time, recorded; afterwards the server is up again."""
+        """One call in simulated time, recorded; afterwards the server is up again.
+
+        None is made once the driver is to stop.
+        """
+        if self._stop.is_set():
+            now = time.time()
+            return Answer(CallRecord(endpoint, False, now, now, None, error="stopped"))
         after = None if leave_after_s is None else leave_after_s / self._speed
         answer = self._client.call(
             endpoint, body, hang_up_after_s=after, hang_up_after_events=leave_after_events

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ds4top.standin.clock import Pace
 from ds4top.standin.faults import Faults
 from ds4top.standin.profiles import Profile
+from ds4top.standin.state import StateWriter
 from ds4top.standin.text import TOKEN_BYTES
 
 _SMALLEST_PREFILL = 4
@@ -74,14 +75,21 @@ class Engine:
         faults: Faults,
         active: Callable[[], int],
         cancelled: Callable[[], bool],
+        state: StateWriter,
+        slot: int,
     ) -> None:
-        """`active` tells how many sessions work now, `cancelled` whether to stop between quanta."""
+        """`active` tells how many sessions work now, `cancelled` whether to stop between quanta.
+
+        `state` hears what this session does, `slot` is its number.
+        """
         self.pace = pace
         self.limits = limits
         self._profile = profile
         self._faults = faults
         self._active = active
         self._cancelled = cancelled
+        self._state = state
+        self._slot = slot
         self._interval_jitter = 1.0
 
     def prefill(
@@ -101,7 +109,9 @@ class Engine:
             end = start_bytes + TOKEN_BYTES * (position - start)
             session.text = bytearray(target[:end])
             session.tokens = position
+            self._prefilling(tokens - start, (position - start) / (tokens - start))
 
+        self._prefilling(tokens - start, 0.0)
         chunk_size = self.limits.prefill_chunk
         if start == 0 and tokens <= chunk_size:
             self._work(0, tokens)
@@ -134,12 +144,16 @@ class Engine:
 
     def begin_decode(self) -> None:
         """The first token is about to be computed."""
+        self._state.works(self._slot, "decode")
         self.pace.begin()
         self.next_interval()
 
     def next_interval(self) -> None:
         """Draw the jitter of the next decode interval."""
         self._interval_jitter = self.pace.jitter()
+
+    def _prefilling(self, tokens: int, share: float) -> None:
+        self._state.works(self._slot, "prefill", tokens, share)
 
     def _work(self, position: int, size: int) -> None:
         factor = self._faults.step() * self._active() * self.pace.jitter()

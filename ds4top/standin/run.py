@@ -16,6 +16,7 @@ from ds4top.standin.options import ServerOptions, StandinOptions, UsageError
 from ds4top.standin.profiles import DEFAULT_PROFILE, PROFILES
 from ds4top.standin.server import Server, StopFlag
 from ds4top.standin.startup import StartError, announce_context, chunk_tokens, start_engine
+from ds4top.standin.state import StateWriter
 from ds4top.standin.trace import Trace
 from ds4top.standin.worker import Shared
 
@@ -84,10 +85,13 @@ def _serve(
     faults: Faults,
 ) -> int:
     pace = Pace(own.speed, own.seed)
-    loaded, _lock = start_engine(options, own, environ, log, pace)
+    state = StateWriter(environ, agent="--no-mmap" in own.profile.options)
+    loaded, _lock = start_engine(options, own, environ, log, pace, state)
     chunk = chunk_tokens(options, own, environ)
     plan = announce_context(options, own, loaded, chunk, log)
     sessions = options.number("batched-session", 0)
+    if options.backend == "cuda":
+        state.context(max(sessions, 1) * plan.total_bytes)
     if sessions > 1:
         total = sessions * plan.total_bytes / GIB
         log.server(
@@ -115,7 +119,7 @@ def _serve(
     limits = Limits(
         options.number("ctx", 32768), chunk, quantum, options.number("power", 100) / 100.0
     )
-    server = Server(options, shared, stop, own.speed, limits, own.control)
+    server = Server(options, shared, stop, own.speed, limits, own.control, state)
     host, port = options.text("host", "127.0.0.1"), options.number("port", 8000)
     try:
         sock = server.listen()

@@ -21,6 +21,7 @@ from ds4top.standin.grammar import Log, Tint
 from ds4top.standin.lookup import store_live
 from ds4top.standin.options import ServerOptions
 from ds4top.standin.requests import BadRequestError, Request, read_request
+from ds4top.standin.state import StateWriter
 from ds4top.standin.text import TOKEN_BYTES, common_bytes
 from ds4top.standin.wire import HttpRequest, Wire, compact
 from ds4top.standin.worker import Generation, Shared
@@ -85,6 +86,7 @@ class Server:
         speed: float,
         limits: Limits,
         control: str | None,
+        state: StateWriter,
     ) -> None:
         """One session, or as many as `--batched-session` says."""
         self._options = options
@@ -94,6 +96,7 @@ class Server:
         self._speed = speed
         self._limits = limits
         self._control = control
+        self._doing = state
         self._batched = options.number("batched-session", 0)
         self._slots = [_Slot(index) for index in range(max(1, self._batched))]
         self._queue: deque[_Job] = deque()
@@ -130,6 +133,7 @@ class Server:
         self._accept(sock)
         sock.close()
         self._log.server("shutdown requested, draining requests")
+        self._doing.drains()
         with self._state:
             self._draining = True
             refused = list(self._queue) if self._batched else []
@@ -331,6 +335,8 @@ class Server:
             self._shared.faults,
             self._active,
             lambda: batched and self._stop.is_set,
+            self._doing,
+            slot.index,
         )
         while True:
             with self._state:
@@ -344,6 +350,7 @@ class Server:
             try:
                 Generation(self._shared, engine, slot.session, job.request, job.wire).run()
             finally:
+                self._doing.rests(slot.index)
                 with self._state:
                     slot.busy = False
                     self._dispatch()

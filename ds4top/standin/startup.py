@@ -24,11 +24,13 @@ from ds4top.standin.profiles import (
     Profile,
 )
 from ds4top.standin.sizes import ContextBuffers, context_buffers
+from ds4top.standin.state import StateWriter
 
 DEFAULT_LOCK = "/tmp/ds4.lock"
 _LEAST_MODEL_BYTES = 32
 _LOG_EVERY_BYTES = 16 * GIB
 _LOG_EVERY_S = 10.0
+_SILENT_STEPS = 50
 
 
 class StartError(Exception):
@@ -104,13 +106,17 @@ class Loader:
         environ: Mapping[str, str],
         log: Log,
         pace: Pace,
+        state: StateWriter,
     ) -> None:
-        """Nothing happens before `load`."""
+        """Nothing happens before `load`; `state` hears how far it is."""
         self._options = options
         self._profile: Profile = own.profile
         self._environ = environ
         self._log = log
         self._pace = pace
+        self._state = state
+        self._copies = True
+        self._whole = 0
 
     def load(self, size_bytes: int) -> None:
         """All stages of the GPU backend until it is ready. Raises StartError(1)."""
@@ -123,22 +129,36 @@ class Loader:
                 f"not {backend.capitalize()}"
             )
             raise StartError(1)
+        self._whole = size_bytes
+        way = self._way()
+        self._copies = way not in (self._registered, self._direct)
+        self._reached(0)
         self._pace.begin()
         self._pace.wait(1.5)
         self._log.engine(
             f"CUDA backend initialized on NVIDIA GB10 (sm_121){self._profile.device_suffix}"
         )
-        way: Callable[[int], None] = self._device_cache
-        if "--no-mmap" in self._profile.options and not self._options.flag("no-mmap"):
-            way = self._registered
-        elif self._environ.get("DS4_CUDA_COPY_MODEL"):
-            way = self._whole_copy
-        elif "DS4_CUDA_DIRECT_MODEL" in self._environ:
-            way = self._direct
-        elif self._builds_artifacts():
-            way = self._artifacts
         way(size_bytes)
         self._log.engine("cuda backend initialized for graph diagnostics")
+
+    def _way(self) -> Callable[[int], None]:
+        if "--no-mmap" in self._profile.options and not self._options.flag("no-mmap"):
+            return self._registered
+        if self._environ.get("DS4_CUDA_COPY_MODEL"):
+            return self._whole_copy
+        if "DS4_CUDA_DIRECT_MODEL" in self._environ:
+            return self._direct
+        return self._artifacts if self._builds_artifacts() else self._device_cache
+
+    def _reached(self, done: float) -> None:
+        share = min(done / self._whole, 1.0)
+        self._state.loading(share, copied=self._copies, model_bytes=self._whole)
+
+    def _take(self, size: float, seconds: float) -> None:
+        """Let the first so many bytes come in, without a line."""
+        for step in range(1, _SILENT_STEPS + 1):
+            self._pace.wait(seconds / _SILENT_STEPS)
+            self._reached(size * step / _SILENT_STEPS)
 
     def _builds_artifacts(self) -> bool:
         return (
@@ -159,14 +179,14 @@ class Loader:
     def _whole_copy(self, size: int) -> None:
         self._log.engine(f"CUDA copying {size / GIB:.2f} GiB model to device memory")
         started = time.monotonic()
-        self._pace.wait(COPY_LOAD_S * size / NOMINAL_MODEL_BYTES)
+        self._take(size, COPY_LOAD_S * size / NOMINAL_MODEL_BYTES)
         self._log.engine(f"CUDA model copy complete in {time.monotonic() - started:.3f}s")
         self._log.engine(self._prepared(size, 0.0))
 
     def _direct(self, size: int) -> None:
         self._log.engine("CUDA host registration skipped: operation not supported")
         started = time.monotonic()
-        self._pace.wait(MMAP_LOAD_S * size / NOMINAL_MODEL_BYTES)
+        self._take(size, MMAP_LOAD_S * size / NOMINAL_MODEL_BYTES)
         self._log.engine(
             f"CUDA ATS/HMM prefetch queued {size / GIB:.2f} GiB of model tensors in "
             f"{time.monotonic() - started:.3f}s"
@@ -175,7 +195,7 @@ class Loader:
     def _artifacts(self, size: int) -> None:
         built = size * ARTIFACT_GIB * GIB / NOMINAL_MODEL_BYTES
         started = time.monotonic()
-        self._pace.wait(ARTIFACT_S * size / NOMINAL_MODEL_BYTES)
+        self._take(built, ARTIFACT_S * size / NOMINAL_MODEL_BYTES)
         self._log.engine(
             f"built 456 aligned CUDA artifacts ({built / GIB:.2f} GiB) in "
             f"{time.monotonic() - started:.1f}s; expert raw residency replaced"
@@ -201,6 +221,7 @@ class Loader:
         for step in range(1, steps + 1):
             self._pace.wait(seconds / steps)
             done = start + size * step / steps
+            self._reached(covered - size + size * step / steps)
             now = time.monotonic()
             late = now - last_line >= _LOG_EVERY_S / self._pace.speed
             if verbose and (done >= next_bytes or late) and step < steps:
@@ -218,7 +239,12 @@ class Loader:
 
 
 def start_engine(
-    options: ServerOptions, own: StandinOptions, environ: Mapping[str, str], log: Log, pace: Pace
+    options: ServerOptions,
+    own: StandinOptions,
+    environ: Mapping[str, str],
+    log: Log,
+    pace: Pace,
+    state: StateWriter,
 ) -> tuple[Loaded, int]:
     """Lock, model, load; the loaded model and the lock's descriptor. Raises StartError."""
     lock = take_lock(log, environ)
@@ -234,7 +260,7 @@ def start_engine(
     if mtp is not None:
         draft = options.number("mtp-draft", 1)
         log.engine(f"MTP support model loaded: {mtp} (draft={draft})")
-    Loader(options, own, environ, log, pace).load(loaded.size_bytes)
+    Loader(options, own, environ, log, pace, state).load(loaded.size_bytes)
     return loaded, lock
 
 
