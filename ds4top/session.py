@@ -16,13 +16,13 @@ from typing import cast
 
 from ds4top import __version__, health
 from ds4top.archive.record import Recorder, RecordingError, read_recording
-from ds4top.core.derive import status_of
 from ds4top.core.events import KvHit
 from ds4top.core.logread import LogReader
 from ds4top.core.machine import Machine
 from ds4top.core.model import History, Model, Replay, SourceHealth
 from ds4top.core.reduce import Reducer
 from ds4top.core.stamps import DAY_S, StampClock
+from ds4top.core.standing import standing
 from ds4top.core.state import LogState
 from ds4top.flight import FlightRecorder
 from ds4top.sources.base import SYSTEM_CLOCK, Clock, Source
@@ -133,7 +133,7 @@ class Session:
             self._errors[error.name] = error
         self._stand()
         if self._flight is not None:
-            self._flight.look(self.model, status_of(self.model.log, self.model.now))
+            self._flight.look(self.model, standing(self.model))
             found = self._flight.judge(self.model, self.supervisor.beats(), self.model.tz)
             self.model.machine.autopsy = found or self.model.machine.autopsy
         return self.model

@@ -6,6 +6,7 @@ pointed at it and follow it from one life to the next.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,9 +126,10 @@ class Watch:
                     # It waited for how the weights are held: judged now, not at the next sample.
                     machine.take_memory(machine.memory.sample, self._log(), self._state())
             case ServersSeen():
-                machine.seen(sample.servers, sample.chosen)
-                if sample.chosen is not None:
-                    self._follow(sample.chosen)
+                chosen = sample.chosen if self._writes_it(sample.chosen) else None
+                machine.seen(sample.servers, chosen)
+                if chosen is not None:
+                    self._follow(chosen)
             case ServerGone():
                 machine.ended(sample.target, sample.wall)
             case KernelLines():
@@ -160,6 +162,16 @@ class Watch:
         url = self.wanted.url or (server.url if server.listening else None)
         if url is not None:
             self._point_http(url)
+
+    def _writes_it(self, server: ServerProcess | None) -> bool:
+        """Whether a server goes with the log that was asked for: one that is known to write
+        another is another one's machine.
+        """
+        wanted = self.wanted
+        if server is None or wanted.log is None or wanted.pid is not None:
+            return True
+        path = server.log.path
+        return path is None or os.path.realpath(path) == os.path.realpath(wanted.log)
 
     def _point_kv(self, path: str | None, budget_bytes: int | None) -> None:
         if path == self._kv_path or path is None:

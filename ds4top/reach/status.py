@@ -11,8 +11,8 @@ from typing import Any
 
 from ds4top.core.alerts import Alert, alerts_now
 from ds4top.core.config import Config
-from ds4top.core.derive import status_of
 from ds4top.core.figures import by_context
+from ds4top.core.standing import standing
 from ds4top.core.units import GIB
 from ds4top.reach.configfile import load
 from ds4top.report.jsonout import buckets_json
@@ -82,7 +82,7 @@ def settled(session: Session) -> bool:
 def gathered(session: Session) -> tuple[dict[str, Any], str, str]:
     """The document, the line and the level of what was seen."""
     model = session.model
-    status = status_of(model.log, model.now)
+    status = standing(model)
     book = RateBook()
     book.update(model.log)
     today = TodayBook().today(model, book)

@@ -19,8 +19,9 @@ from textual.timer import Timer
 
 from ds4top.core.alerts import Alert, AlertBook
 from ds4top.core.config import Config, settle
-from ds4top.core.derive import Status, status_of
+from ds4top.core.derive import Status
 from ds4top.core.model import Model
+from ds4top.core.standing import standing
 from ds4top.session import Session
 from ds4top.ui import theme as themes
 from ds4top.ui.commands import bindings
@@ -129,7 +130,7 @@ class Ds4top(App[None]):
 
     def status(self) -> Status:
         """The server's state as of the model's time."""
-        return status_of(self.model.log, self.model.now)
+        return standing(self.model)
 
     def today(self) -> Today:
         """Figures since midnight."""
