@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from ds4top.core.derive import ServerState, Status
-from ds4top.core.gpu import GpuSample, GpuTrack
 from ds4top.core.memory import GIB, Parts, fits_bytes
 from ds4top.core.memtrack import MemoryTrack
 from ds4top.core.model import Model
-from ds4top.core.units import fmt_age, fmt_duration, fmt_gib, fmt_num
+from ds4top.core.units import fmt_age, fmt_duration, fmt_gib
+from ds4top.view.gpu import gpu_items, gpu_row
 from ds4top.view.look import Look
 from ds4top.view.now import context_limit
 from ds4top.view.text import (
@@ -19,7 +19,6 @@ from ds4top.view.text import (
     columns,
     pack,
     row,
-    row_text,
     sparkline,
     stacked_bar,
 )
@@ -163,7 +162,7 @@ def memory_line(model: Model, status: Status, width: int) -> Row:
     items: list[Row] = [_headroom(model, status)]
     if words := trend(model.machine.memory):
         items.append(row(words))
-    items += _gpu_items(model)[:4]
+    items += gpu_items(model)[:4]
     return row((" MEM ", "title"), pack(items, width - 6, gap=2))
 
 
@@ -190,71 +189,6 @@ def _by_log(model: Model) -> str:
     if life.oom_score_adj is not None:
         said.append(f"oom_score_adj {life.oom_score_adj}")
     return ", ".join(said) or "nothing in the log"
-
-
-# GPU ------------------------------------------------------------------------------------------
-
-
-def _gpu_items(model: Model) -> list[Row]:
-    machine = model.machine
-    gpu = machine.gpu
-    items: list[Row] = []
-    if gpu is not None:
-        track = machine.gpus[gpu.index]
-        figures = _of(gpu, track)
-        if gpu.stale(model.now):
-            age = fmt_age(max(model.now - gpu.wall, 0.0))
-            figures = [row((row_text(each), "stale")) for each in figures]
-            figures.insert(0, row((f"age {age}", "stale")))
-        items += figures
-    sample = machine.memory.sample
-    if sample is not None:
-        memory = machine.memory
-        if sample.swap_total_bytes:
-            items.append(row(f"swap {fmt_gib(sample.swap_used_bytes)}"))
-        rate = memory.refaults.per_s(sample.t)
-        if rate is not None:
-            items.append(row("refaults ", (f"{rate:,.0f}/s", "warn" if rate > 200 else "text")))
-        if sample.psi_full_pct is not None:
-            style = "warn" if sample.psi_full_pct > 5 else "text"
-            items.append(row("PSI ", (fmt_num(sample.psi_full_pct, 1), style)))
-        kills = memory.oom_kills.count
-        if kills is not None:
-            items.append(row("OOM kills ", (str(kills), "crit" if kills else "text")))
-    return items
-
-
-def _of(gpu: GpuSample, track: GpuTrack) -> list[Row]:
-    figures: list[Row] = []
-    if gpu.utilisation_pct is not None:
-        figures.append(row((f"{gpu.utilisation_pct:>3} %", "value")))
-    if gpu.sm_clock_mhz is not None:
-        figures.append(row(f"{gpu.sm_clock_mhz:,} MHz"))
-    if gpu.power_w is not None:
-        figures.append(row(f"{gpu.power_w:.0f} W"))
-    if gpu.temperature_c is not None:
-        margin = f" ({gpu.margin_c} to limit)" if gpu.margin_c is not None else ""
-        figures.append(row(f"{gpu.temperature_c} °C{margin}"))
-    if gpu.reasons is not None:
-        words = gpu.throttle
-        figures.append(row((", ".join(words), "warn") if words else ("no throttle", "dim")))
-    if not gpu.unified and gpu.memory_total_bytes and gpu.memory_used_bytes is not None:
-        used, total = fmt_gib(gpu.memory_used_bytes), fmt_gib(gpu.memory_total_bytes)
-        figures.append(row(f"VRAM {used} of {total} GiB"))
-    joules = track.joules_per_token()
-    if joules is not None:
-        figures.append(row(f"{joules:.1f} J/tok"))
-    return figures
-
-
-def gpu_row(model: Model, width: int) -> Row:
-    """The GPU's figures, and pressure on memory; what is not supported is not there."""
-    if model.machine.gpu is None:
-        health = next((each for each in model.health if each.name.startswith("GPU")), None)
-        why = health.detail if health is not None and health.detail else "not known"
-        rest = _gpu_items(model)
-        return row((" GPU ", "title"), pack([row((f"–  {why}", "dim")), *rest], width - 6))
-    return row((" GPU ", "title"), pack(_gpu_items(model), width - 6))
 
 
 # The view -------------------------------------------------------------------------------------

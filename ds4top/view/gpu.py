@@ -1,0 +1,71 @@
+"""The GPU and pressure on memory as a row: what is not supported is not there."""
+
+from __future__ import annotations
+
+from ds4top.core.gpu import GpuSample, GpuTrack
+from ds4top.core.model import Model
+from ds4top.core.units import fmt_age, fmt_gib, fmt_num
+from ds4top.view.text import Row, pack, row, row_text
+
+
+def gpu_items(model: Model) -> list[Row]:
+    """The GPU's figures, then swap, refaults, pressure and OOM kills, as far as they are known."""
+    machine = model.machine
+    gpu = machine.gpu
+    items: list[Row] = []
+    if gpu is not None:
+        track = machine.gpus[gpu.index]
+        figures = _of(gpu, track)
+        if gpu.stale(model.now):
+            age = fmt_age(max(model.now - gpu.wall, 0.0))
+            figures = [row((row_text(each), "stale")) for each in figures]
+            figures.insert(0, row((f"age {age}", "stale")))
+        items += figures
+    sample = machine.memory.sample
+    if sample is not None:
+        memory = machine.memory
+        if sample.swap_total_bytes:
+            items.append(row(f"swap {fmt_gib(sample.swap_used_bytes)}"))
+        rate = memory.refaults.per_s(sample.t)
+        if rate is not None:
+            items.append(row("refaults ", (f"{rate:,.0f}/s", "warn" if rate > 200 else "text")))
+        if sample.psi_full_pct is not None:
+            style = "warn" if sample.psi_full_pct > 5 else "text"
+            items.append(row("PSI ", (fmt_num(sample.psi_full_pct, 1), style)))
+        kills = memory.oom_kills.count
+        if kills is not None:
+            items.append(row("OOM kills ", (str(kills), "crit" if kills else "text")))
+    return items
+
+
+def _of(gpu: GpuSample, track: GpuTrack) -> list[Row]:
+    figures: list[Row] = []
+    if gpu.utilisation_pct is not None:
+        figures.append(row((f"{gpu.utilisation_pct:>3} %", "value")))
+    if gpu.sm_clock_mhz is not None:
+        figures.append(row(f"{gpu.sm_clock_mhz:,} MHz"))
+    if gpu.power_w is not None:
+        figures.append(row(f"{gpu.power_w:.0f} W"))
+    if gpu.temperature_c is not None:
+        margin = f" ({gpu.margin_c} to limit)" if gpu.margin_c is not None else ""
+        figures.append(row(f"{gpu.temperature_c} °C{margin}"))
+    if gpu.reasons is not None:
+        words = gpu.throttle
+        figures.append(row((", ".join(words), "warn") if words else ("no throttle", "dim")))
+    if not gpu.unified and gpu.memory_total_bytes and gpu.memory_used_bytes is not None:
+        used, total = fmt_gib(gpu.memory_used_bytes), fmt_gib(gpu.memory_total_bytes)
+        figures.append(row(f"VRAM {used} of {total} GiB"))
+    joules = track.joules_per_token()
+    if joules is not None:
+        figures.append(row(f"{joules:.1f} J/tok"))
+    return figures
+
+
+def gpu_row(model: Model, width: int) -> Row:
+    """The GPU's figures, and pressure on memory; what is not supported is not there."""
+    if model.machine.gpu is None:
+        health = next((each for each in model.health if each.name.startswith("GPU")), None)
+        why = health.detail if health is not None and health.detail else "not known"
+        rest = gpu_items(model)
+        return row((" GPU ", "title"), pack([row((f"–  {why}", "dim")), *rest], width - 6))
+    return row((" GPU ", "title"), pack(gpu_items(model), width - 6))
