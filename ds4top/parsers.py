@@ -37,6 +37,10 @@ class _Parser(argparse.ArgumentParser):
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "status": ("one look, no screen, exit code for scripts", "ds4top.reach.status"),
     "report": ("the day in figures, from any server log", "ds4top.report.cli"),
+    "restart": ("restart the server, in the other mode too", "ds4top.reach.control"),
+    "stop": ("stop it and keep the way back", "ds4top.reach.control"),
+    "start": ("start it again as it was", "ds4top.reach.control"),
+    "run": ("start a server that outlives ds4top, its log kept", "ds4top.reach.run"),
     "config": ("the config file: init, show or path", "ds4top.reach.configfile"),
     "completion": ("completion for bash, zsh or fish", "ds4top.reach.completion"),
 }

@@ -11,14 +11,15 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
-from ds4top.control.files import remove, write_private
-from ds4top.control.hold import Hold, NotTheTargetError
+from ds4top.control.files import private_folder, remove, write_private
+from ds4top.control.hold import Hold, NotTheTargetError, identity_of
 from ds4top.control.journal import Journal
-from ds4top.control.spawn import spawn
+from ds4top.control.spawn import rotate, spawn
+from ds4top.control.units import explained
 from ds4top.control.wayback import Parked, WayBack
 from ds4top.core.plan import (
     Action,
@@ -32,6 +33,7 @@ from ds4top.core.plan import (
     Signal,
     Spawn,
     Step,
+    Target,
     WaitAnswer,
     WaitGone,
     WaitMemory,
@@ -65,6 +67,10 @@ class FailedError(Exception):
     """A step failed; the message is the reason."""
 
 
+class UndoneError(FailedError):
+    """A command said no: what it was to do was not done."""
+
+
 @dataclass(slots=True)
 class World:
     """What an executor needs of the machine; tests bring their own.
@@ -75,6 +81,10 @@ class World:
     memory: Callable[[int], MemoryNow]
     started: Callable[[subprocess.Popen[bytes] | None, int], Started]
     log_path: Path
+    logs_folder: Path | None = None
+    """Logs in it are ds4top's own: rotated at each start."""
+    last_lines: Callable[[], tuple[str, ...]] = tuple
+    """Of a log that is no file."""
     proc: Path = Path("/proc")
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -110,6 +120,8 @@ class Executor:
         self._child: subprocess.Popen[bytes] | None = None
         self._log_bytes = 0
         self._pid: int | None = None
+        self._failed_step: int | None = None
+        self._undone = False
 
     def run(self) -> Outcome:
         """All steps. Never raises for what the machine does; the outcome says it."""
@@ -117,7 +129,17 @@ class Executor:
             outcome = self._run()
         except (FailedError, NotTheTargetError, OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:_WORDS_CHARS]
-            outcome = Outcome(False, f"{self.plan.action.value} failed", reason, self._tail())
+            words = f"{self.plan.action.value} failed"
+            outcome = Outcome(
+                False,
+                words,
+                reason,
+                self._tail(),
+                pid=self._pid,
+                failed_step=self._failed_step,
+                started=self._identity(),
+                undone=self._undone,
+            )
         finally:
             if self._hold is not None:
                 self._hold.close()
@@ -125,8 +147,7 @@ class Executor:
             self._journal.outcome(self.action_id, outcome, self._world.wall())
         except OSError as error:
             words = f"{outcome.words}; the journal could not be written: {error.strerror}"
-            return Outcome(outcome.done, words, outcome.reason, outcome.last_lines,
-                           outcome.rolled_back, outcome.pid)  # fmt: skip
+            return replace(outcome, words=words)
         return outcome
 
     def _run(self) -> Outcome:
@@ -135,7 +156,8 @@ class Executor:
             # Opened before anything else: from here on this very process is meant.
             self._hold = Hold(plan.target, world.proc)
         self._journal.begun(self.action_id, plan, world.wall())
-        if plan.action in (Action.RESTART, Action.STOP) and plan.before is not None:
+        known = plan.before is not None or plan.supervisor.kind in _KNOW_HOW
+        if plan.action in (Action.RESTART, Action.STOP) and known:
             self._way_back.park(
                 Parked(plan.before, plan.supervisor, plan.residency_before, world.wall())
             )
@@ -144,17 +166,29 @@ class Executor:
             self._tell(number, "begun", step.words)
             try:
                 self._do(number, step)
-            except BaseException:
+            except BaseException as error:
+                self._failed_step = number
                 self._emit(Progress(number, "failed", step.words, world.monotonic()))
+                self._undone = isinstance(error, UndoneError | NotTheTargetError | PermissionError)
+                if self._undone:
+                    # Else it may be half done, and the journal leaves it begun.
+                    self._journal.step(self.action_id, number, "failed", step.words, world.wall())
                 raise
-            self._tell(number, "done", step.words)
+            started = self._identity() if isinstance(step, Spawn) else None
+            self._tell(number, "done", step.words, started)
         if plan.action in (Action.RESTART, Action.START):
             self._way_back.switched(plan)
             self._way_back.started()
-        return Outcome(True, f"{plan.action.value} done", pid=self._pid)
+        return Outcome(True, f"{plan.action.value} done", pid=self._pid, started=self._identity())
 
-    def _tell(self, number: int, state: str, words: str) -> None:
-        self._journal.step(self.action_id, number, state, words, self._world.wall())
+    def _identity(self) -> Target | None:
+        try:
+            return identity_of(self._pid, self._world.proc)[0] if self._pid else None
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def _tell(self, number: int, state: str, words: str, started: Target | None = None) -> None:
+        self._journal.step(self.action_id, number, state, words, self._world.wall(), started)
         self._emit(
             Progress(number, "begun" if state == "begun" else "done", words,
                      self._world.monotonic())
@@ -180,14 +214,22 @@ class Executor:
             case WaitMemory():
                 self._wait_memory(number, step)
             case Spawn():
-                self._child = spawn(step.spec, self._log_path())
-                self._pid = self._child.pid
+                self._spawn(step)
             case PaneRespawn():
                 self._respawn(step)
             case PaneType():
                 self._type(step)
             case WaitAnswer():
                 self._wait_answer(number, step)
+
+    def _spawn(self, step: Spawn) -> None:
+        path = self._log_path()
+        if path.parent == self._world.logs_folder:
+            private_folder(path.parent)
+            rotate(path)
+            self._log_bytes = 0
+        self._child = spawn(step.spec, path)
+        self._pid = self._child.pid
 
     def _command(self, step: Run, environment: dict[str, str] | None = None) -> str:
         env = self._world.environment | dict(step.env) | (environment or {})
@@ -204,12 +246,13 @@ class Executor:
                 errors="replace",
             )
         except FileNotFoundError as error:
-            raise FailedError(f"{step.argv[0]}: no such program") from error
+            raise UndoneError(f"{step.argv[0]}: no such program") from error
         except subprocess.TimeoutExpired as error:
             raise FailedError(f"{step.words}: no answer within {step.timeout_s:.0f} s") from error
         if done.returncode:
             said = " ".join((done.stderr or done.stdout).split())
-            raise FailedError(f"{step.words} ended with {done.returncode}: {said or 'no word'}")
+            said = explained(step.argv, said)
+            raise UndoneError(f"{step.words} ended with {done.returncode}: {said or 'no word'}")
         return done.stdout
 
     def _wait_gone(self, number: int, step: WaitGone) -> None:
@@ -264,17 +307,20 @@ class Executor:
             raise FailedError("ds4top was told to stop waiting; the server goes on by itself")
 
     def _respawn(self, step: PaneRespawn) -> None:
-        # A pane's command has tmux's own environment, as before: only changes are named.
-        plan = self.plan
-        changes = [f"-e{name}={value}" for name, value in plan.env_set]
-        unset = [word for name in plan.env_unset for word in ("-u", name)]
+        # A pane's command has tmux's own environment, as before: only what differs is named.
+        env = [f"-e{name}={value}" for name, value in step.env]
+        unset = [word for name in step.unset for word in ("-u", name)]
         command = ["env", *unset, *step.spec.argv] if unset else list(step.spec.argv)
-        argv = ("tmux", "respawn-pane", "-t", step.pane, "-c", step.spec.cwd, *changes, "--",
+        if step.spec.log_path is not None:
+            # Its words are arguments, never text of the script.
+            command = ["/bin/sh", "-c", 'exec "$@" 2>>"$0"', step.spec.log_path, *command]
+        argv = (*step.tmux, "respawn-pane", "-t", step.pane, "-c", step.spec.cwd, *env, "--",
                 *command)  # fmt: skip
         self._command(Run(argv, 30.0, step.words))
 
     def _type(self, step: PaneType) -> None:
-        ask = ("tmux", "display-message", "-p", "-t", step.pane, "#{pane_current_command}")
+        target = ("-t", step.pane)
+        ask = (*step.tmux, "display-message", "-p", *target, "#{pane_current_command}")
         end = self._world.monotonic() + 10.0
         while True:
             shell = self._command(Run(ask, 10.0, "ask tmux what runs in the pane")).strip()
@@ -284,8 +330,8 @@ class Executor:
                 raise FailedError(f"pane {step.pane} runs {shell or 'nothing'}, no shell")
             self._stop.wait(_TURN_S)
         for argv in (
-            ("tmux", "send-keys", "-t", step.pane, "-l", "--", step.line),
-            ("tmux", "send-keys", "-t", step.pane, "Enter"),
+            (*step.tmux, "send-keys", *target, "-l", "--", step.line),
+            (*step.tmux, "send-keys", *target, "Enter"),
         ):
             self._command(Run(argv, 10.0, step.words))
 
@@ -296,7 +342,10 @@ class Executor:
     def _tail(self) -> tuple[str, ...]:
         """The last lines of the log since this action began."""
         try:
-            with self._log_path().open("rb") as file:
+            path = self._log_path()
+            if not path.is_file():
+                return self._world.last_lines()[-_LAST_LINES:]
+            with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 file.seek(max(self._log_bytes if size >= self._log_bytes else 0, size - 16_384))
                 text = file.read().decode("utf-8", "replace")
@@ -305,6 +354,7 @@ class Executor:
         return tuple(text.splitlines()[-_LAST_LINES:])
 
 
+_KNOW_HOW = frozenset({"systemd-system", "systemd-user", "docker", "podman", "own"})
 _SHELLS = frozenset({"bash", "zsh", "fish", "sh", "dash", "ksh", "-bash", "-zsh", "-sh"})
 
 

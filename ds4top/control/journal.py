@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ds4top.control.files import private_folder
-from ds4top.core.plan import Outcome, Plan
+from ds4top.core.plan import Outcome, Plan, Run, Signal, Step, Target
 
 _MOST_BYTES = 1 << 20
 _OPEN_VALUES = "DS4_CUDA_"
@@ -32,9 +32,27 @@ class Entry:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class StopTold:
+    """Whether a stop was ``sent``; ``maybe_at``: when one was begun whose end nobody saw."""
+
+    sent: bool
+    maybe_at: float | None
+
+
 def shown_env(plan: Plan) -> dict[str, str]:
     """The variables that a plan sets, as they may be shown."""
     return {name: value if name.startswith(_OPEN_VALUES) else "***" for name, value in plan.env_set}
+
+
+def identity(target: Target) -> list[int | str]:
+    """The four that are a process."""
+    return [target.pid, target.start_ticks, target.boot_id, target.comm]
+
+
+def stops(step: Step) -> bool:
+    """Whether a step tells the server to stop."""
+    return isinstance(step, Signal) or (isinstance(step, Run) and step.stops)
 
 
 class Journal:
@@ -69,11 +87,10 @@ class Journal:
                 "wall": wall,
                 "who": _user(),
                 "action": plan.action.value,
-                "target": [target.pid, target.start_ticks, target.boot_id, target.comm]
-                if target
-                else None,
+                "target": identity(target) if target else None,
                 "supervisor": [plan.supervisor.kind, plan.supervisor.name],
                 "steps": [step.words for step in plan.steps],
+                "stops": [n for n, step in enumerate(plan.steps) if stops(step)],
                 "before": plan.residency_before,
                 "after": plan.residency_after,
                 "argv_changed": plan.argv_after is not None and plan.argv_after != plan.argv_before,
@@ -83,12 +100,21 @@ class Journal:
             }
         )
 
-    def step(self, action_id: str, number: int, state: str, words: str, wall: float) -> None:
-        """A step is begun or done."""
+    def step(
+        self,
+        action_id: str,
+        number: int,
+        state: str,
+        words: str,
+        wall: float,
+        started: Target | None = None,
+    ) -> None:
+        """A step is begun, done (and ``started`` a process), or failed and left nothing done."""
         self._write(
             {
                 "id": action_id, "kind": "step", "wall": wall,
                 "step": number, "state": state, "words": words,
+                **({"started": identity(started)} if started is not None else {}),
             }
         )  # fmt: skip
 
@@ -103,6 +129,7 @@ class Journal:
                 "words": outcome.words,
                 "reason": outcome.reason,
                 "pid": outcome.pid,
+                "started": identity(outcome.started) if outcome.started else None,
                 "rolled_back": outcome.rolled_back,
             }
         )
@@ -119,6 +146,24 @@ class Journal:
                 yield Entry(str(found["id"]), str(found["kind"]), float(found["wall"]), found)
             except (ValueError, KeyError, TypeError):
                 continue
+
+    def stop_told(self, target: Target) -> StopTold:
+        """Whether this very process was told to stop before."""
+        stops: dict[str, list[int]] = {}
+        begun: dict[tuple[str, int], float] = {}
+        sent = False
+        for entry in self.entries():
+            if entry.kind == "begun" and entry.data.get("target") == identity(target):
+                stops[entry.action] = list(entry.data.get("stops", ()))
+            elif entry.kind == "step" and entry.data.get("step") in stops.get(entry.action, ()):
+                key = (entry.action, int(entry.data["step"]))
+                state = entry.data.get("state")
+                sent = sent or state == "done"
+                if state == "begun":
+                    begun[key] = entry.wall
+                else:
+                    begun.pop(key, None)
+        return StopTold(sent, max(begun.values(), default=None))
 
     def unfinished(self) -> list[Entry]:
         """The lines of the last action, where it has no outcome."""

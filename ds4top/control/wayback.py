@@ -49,8 +49,7 @@ class WayBack:
         try:
             spec = None if data["spec"] is None else _spec(data["spec"])
             fields: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in data["supervisor"].items()
+                name: _tuples(value) for name, value in data["supervisor"].items()
             }
             supervisor = Supervisor(**fields)
             return Parked(spec, supervisor, str(data["residency"]), float(data["wall"]))
@@ -92,6 +91,10 @@ class WayBack:
             return replace(spec, argv=tuple(data["argv"]), env=tuple(kept.items()))
         except (KeyError, TypeError, AttributeError):
             return None
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value
 
 
 def _spec(data: Mapping[str, Any]) -> Spec:

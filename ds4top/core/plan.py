@@ -99,6 +99,18 @@ class Supervisor:
     """The exact command that recreates a container, where ds4top cannot do that faithfully."""
     start_command: tuple[str, ...] = ()
     stop_command: tuple[str, ...] = ()
+    user_manager: bool = True
+    """Of a transient unit: whether the user's own manager has it, and not the system's."""
+    drop_in_denied: str | None = None
+    """Why the drop-in may not be written, where it may not."""
+    no_restart: str | None = None
+    """Why it can be stopped, but not be started again by ds4top."""
+    tmux: tuple[str, ...] = ("tmux",)
+    """The words that reach the tmux server of the pane."""
+    pane_cwd: str | None = None
+    pane_env: Env = ()
+    """What the server has of the model's variables and the pane's shell was not started with."""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +225,14 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class PaneRespawn:
-    """Start the server as the pane's command again."""
+    """Start the server as the pane's command again; ``env`` is what tmux does not give it."""
 
     pane: str
     spec: Spec
     words: str
+    tmux: tuple[str, ...] = ("tmux",)
+    env: Env = ()
+    unset: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +243,7 @@ class PaneType:
     line: str
     shell: str
     words: str
+    tmux: tuple[str, ...] = ("tmux",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,3 +319,9 @@ class Outcome:
     last_lines: tuple[str, ...] = ()
     rolled_back: bool = False
     pid: int | None = None
+    refused: bool = False
+    """Nothing was done: another ds4top acts, or nothing can be kept."""
+    failed_step: int | None = None
+    undone: bool = False
+    """The step that failed left nothing done."""
+    started: Target | None = None

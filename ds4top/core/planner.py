@@ -41,11 +41,13 @@ def make_plan(
     change: Change | None = None
     if facts.spec is not None:
         change = Change(facts.spec, (), (), "nothing")
-        if want is not None and facts.supervisor.kind != "own":
+        if want is not None and not facts.supervisor.start_command:
             try:
                 change = _change(facts, want, previous)
             except NoWayError as error:
                 return replace(plan, refused=str(error))
+    elif want is not None and not facts.supervisor.start_command:
+        return replace(plan, refused="its command line and environment cannot be read: no switch")
     plan = _described(plan, facts, change, want)
     try:
         return replace(plan, steps=tuple(steps_of(plan, facts, change, want)))
@@ -77,12 +79,12 @@ def _refusal(action: Action, facts: Facts) -> str | None:
     if action is Action.START:
         if facts.target is not None:
             return f"it runs already: {facts.target.comm} {facts.target.pid}"
-        if facts.spec is None and not facts.supervisor.start_command:
+        if facts.spec is None and not _starts_alone(facts):
             return "nothing to start: no way back was kept"
-        return facts.supervisor.refusal
+        return facts.supervisor.refusal or facts.supervisor.no_restart
     if facts.target is None:
         return "no server is running"
-    if not facts.may_signal and facts.supervisor.kind not in SYSTEMD:
+    if not facts.may_signal and (action is Action.KILL or not _stops_alone(facts)):
         word = "stop" if action in (Action.STOP, Action.KILL) else "restart"
         return f"it belongs to {facts.owner}; as that user: sudo -u {facts.owner} ds4top {word}"
     if facts.supervisor.refusal:
@@ -94,11 +96,23 @@ def _refusal(action: Action, facts: Facts) -> str | None:
         return "KILL loses the KV cache: only after a stop has had its time, or on a lost server"
     if flight.shutdown_seen and action is Action.STOP:
         return "it is stopping already; a second signal would end it with nothing saved"
-    if action is Action.RESTART and facts.spec is None and facts.supervisor.kind == "none":
+    if action is Action.RESTART and facts.spec is None and not _starts_alone(facts):
         return (
             "its command line, environment or folder cannot be read: it could not be started again"
         )
-    return None
+    return facts.supervisor.no_restart if action is Action.RESTART else None
+
+
+def _starts_alone(facts: Facts) -> bool:
+    """Whether its supervisor knows how to start it."""
+    kind = facts.supervisor.kind
+    return kind in SYSTEMD or kind in CONTAINERS or bool(facts.supervisor.start_command)
+
+
+def _stops_alone(facts: Facts) -> bool:
+    """Whether its supervisor stops it, so that ds4top needs no right to signal it."""
+    supervisor = facts.supervisor
+    return supervisor.kind in (*SYSTEMD, *CONTAINERS, "transient") or bool(supervisor.stop_command)
 
 
 def _kill(plan: Plan, facts: Facts) -> Plan:
@@ -125,6 +139,9 @@ def _described(plan: Plan, facts: Facts, change: Change | None, want: Mode | Non
         notes.append("its unit file was changed since it was loaded: daemon-reload comes first")
     if facts.supervisor.kind == "systemd-user" and facts.supervisor.linger is False:
         notes.append("without linger a user unit ends when you log out: loginctl enable-linger")
+    if facts.supervisor.kind == "transient" and plan.action is not Action.START:
+        notes.append("its transient unit ends with it; ds4top's own copy brings it back, unitless")
+    notes += facts.supervisor.notes
     if change is not None:
         notes += change.notes
         if want is not None and change.how == "nothing":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ds4top.core.plan import (
     Action,
@@ -26,6 +27,7 @@ from ds4top.core.plan import (
     WaitMemory,
     WriteDropIn,
 )
+from ds4top.core.process import shown_argv
 from ds4top.core.switch import TAKEN_BACK, Change, NoWayError
 from ds4top.core.unitfile import drop_in
 from ds4top.core.units import GIB, fmt_gib
@@ -55,7 +57,15 @@ def steps_of(plan: Plan, facts: Facts, change: Change | None, want: Mode | None)
         steps.append(WaitMemory(need, MEMORY_S, words))
     steps += _start(plan, facts, change, want)
     steps.append(WaitAnswer(START_S, "wait until it answers"))
-    return steps
+    return [*steps, *_after(facts.supervisor)]
+
+
+def _after(supervisor: Supervisor) -> list[Step]:
+    """Only once it answers: the pane of a start that failed stays, with what it printed."""
+    if supervisor.kind != "tmux" or not supervisor.pane_runs_server:
+        return []
+    words = ("set-option", "-p", "-u", "-t", supervisor.name, "remain-on-exit")
+    return [Run((*supervisor.tmux, *words), COMMAND_S, "let the pane close with its command again")]
 
 
 def _need(facts: Facts) -> int | None:
@@ -65,7 +75,10 @@ def _need(facts: Facts) -> int | None:
 
 
 def _systemctl(supervisor: Supervisor, *words: str) -> tuple[str, ...]:
-    user = ("--user",) if supervisor.kind == "systemd-user" else ()
+    of_user = supervisor.kind == "systemd-user" or (
+        supervisor.kind == "transient" and supervisor.user_manager
+    )
+    user = ("--user",) if of_user else ()
     return ("systemctl", *user, "--no-ask-password", *words)
 
 
@@ -87,19 +100,41 @@ def _stop(plan: Plan, facts: Facts, change: Change | None) -> list[Step]:
         words = (supervisor.kind, "stop", "-t", f"{grace:.0f}", supervisor.name)
         return [Run(words, grace + _MARGIN_S, " ".join(words), stops=True), gone]
     if supervisor.kind == "transient":
-        words = ("systemctl", "--user", "--no-ask-password", "stop", supervisor.name)
-        return [Run(words, grace + _MARGIN_S, " ".join(words), stops=True), gone]
+        return _stop_transient(supervisor, grace, gone)
     if supervisor.kind == "own" and supervisor.stop_command:
         words = supervisor.stop_command
-        return [Run(words, grace + _MARGIN_S, shlex.join(words), stops=True), gone]
+        said = shlex.join(shown_argv(words))
+        return [Run(words, grace + _MARGIN_S, said, stops=True), gone]
     assert facts.target is not None
     term = Signal(
         signal.SIGTERM, f"one SIGTERM to {facts.target.comm} {facts.target.pid}, never a second"
     )
     if supervisor.kind == "tmux" and supervisor.pane_runs_server and plan.action is not Action.STOP:
-        keep = ("tmux", "set-option", "-p", "-t", supervisor.name, "remain-on-exit", "on")
+        pane = ("set-option", "-p", "-t", supervisor.name)
+        keep = (*supervisor.tmux, *pane, "remain-on-exit", "on")
         return [Run(keep, COMMAND_S, "keep the pane when its command ends"), term, gone]
     return [term, gone]
+
+
+def _stop_transient(supervisor: Supervisor, grace: float, gone: WaitGone) -> list[Step]:
+    """A unit without a file: time for a drain comes from a drop-in that goes with it."""
+    words = _systemctl(supervisor, "stop", supervisor.name)
+    steps: list[Step] = []
+    after: list[Step] = []
+    limit_s, path = supervisor.stop_timeout_s, supervisor.drop_in_path
+    if limit_s is not None and limit_s < grace:
+        if path is None or supervisor.drop_in_denied:
+            why = supervisor.drop_in_denied or "no place for a drop-in"
+            raise NoWayError(f"systemd would kill it after {limit_s:.0f} s: {why}")
+        text = _with_timeout(supervisor.drop_in_text, grace + _MARGIN_S)
+        reload = _systemctl(supervisor, "daemon-reload")
+        if text != supervisor.drop_in_text:
+            steps += [
+                WriteDropIn(path, text, supervisor.drop_in_text, f"write {path}"),
+                Run(reload, COMMAND_S, " ".join(reload)),
+            ]
+        after = [RemoveDropIn(path, text, f"remove {path}")]
+    return [*steps, Run(words, grace + _MARGIN_S, " ".join(words), stops=True), gone, *after]
 
 
 def _unit_steps(plan: Plan, facts: Facts, change: Change | None) -> list[Step]:
@@ -114,6 +149,8 @@ def _unit_steps(plan: Plan, facts: Facts, change: Change | None) -> list[Step]:
         steps.append(RemoveDropIn(path, before, f"remove {path}"))
     elif text is not None and text != before:
         steps.append(WriteDropIn(path, text, before, f"write {path}"))
+    if steps and supervisor.drop_in_denied:
+        raise NoWayError(supervisor.drop_in_denied)
     if steps or supervisor.need_reload:
         words = _systemctl(supervisor, "daemon-reload")
         steps.append(Run(words, COMMAND_S, " ".join(words)))
@@ -153,8 +190,9 @@ def _switched(facts: Facts, change: Change, stop_s: float | None) -> str | None:
                 "its unit starts it through another command; change the flag there:"
                 f" systemctl edit --full {facts.supervisor.name}"
             )
-        # The unit's own command has the executable by its path.
-        argv = (facts.spec.exe, *change.spec.argv[1:])
+        # The unit's own command has the executable by its path, which may be a link.
+        first = change.spec.argv[0]
+        argv = (first if first.startswith("/") else facts.spec.exe, *change.spec.argv[1:])
     return drop_in(
         env_set=change.env_set, env_unset=change.env_unset, argv=argv, stop_timeout_s=stop_s
     )
@@ -173,28 +211,39 @@ def _start(plan: Plan, facts: Facts, change: Change | None, want: Mode | None) -
         mode = want or (Mode(facts.residency) if facts.residency in list(Mode) else None)
         env: Env = (("DS4TOP_MODE", "no-mmap" if mode is Mode.COPY else "mmap"),) if mode else ()
         words = supervisor.start_command
-        return [Run(words, START_S, shlex.join(words), starts=True, env=env)]
+        return [Run(words, START_S, shlex.join(shown_argv(words)), starts=True, env=env)]
     assert change is not None
     spec = change.spec
-    if supervisor.kind == "tmux" and supervisor.pane_runs_server:
-        words = ("tmux", "set-option", "-p", "-u", "-t", supervisor.name, "remain-on-exit")
-        return [
-            PaneRespawn(supervisor.name, spec, f"respawn pane {supervisor.name}"),
-            Run(words, COMMAND_S, "let the pane close with its command again"),
-        ]
     if supervisor.kind == "tmux":
-        line = typed(spec, change.env_set, change.env_unset)
-        return [PaneType(supervisor.name, line, "", f"type into pane {supervisor.name}: {line}")]
+        own = {name: value for name, value in supervisor.pane_env if name not in change.env_unset}
+        env = tuple((own | dict(change.env_set)).items())
+        if supervisor.pane_runs_server:
+            return _respawn(supervisor, spec, env, change.env_unset)
+        cwd = spec.cwd if supervisor.pane_cwd not in (None, spec.cwd) else None
+        line = typed(spec, env, change.env_unset, cwd)
+        masked = replace(spec, argv=shown_argv(spec.argv))
+        shown = typed(masked, env, change.env_unset, cwd)
+        words_typed = f"type into pane {supervisor.name}: {shown}"
+        return [PaneType(supervisor.name, line, "", words_typed, supervisor.tmux)]
     return [Spawn(spec, "start it in a session of its own")]
 
 
-def typed(spec: Spec, env_set: Env, env_unset: Sequence[str]) -> str:
+def _respawn(supervisor: Supervisor, spec: Spec, env: Env, unset: tuple[str, ...]) -> list[Step]:
+    words = f"respawn pane {supervisor.name}"
+    return [PaneRespawn(supervisor.name, spec, words, supervisor.tmux, env, unset)]
+
+
+def typed(
+    spec: Spec, env_set: Env = (), env_unset: Sequence[str] = (), cwd: str | None = None
+) -> str:
     """The command as it is typed into a shell, quoted; the shell has its own environment.
 
-    Only the variables that change are named, by ``env``.
+    Only the variables that change are named, by ``env``; ``cwd`` where the shell is elsewhere.
     """
     prefix: list[str] = []
-    if env_set or env_unset:
-        prefix = ["env", *(word for name in env_unset for word in ("-u", name))]
+    if env_set or env_unset or cwd is not None:
+        prefix = ["env", *(("-C", cwd) if cwd is not None else ())]
+        prefix += [word for name in env_unset for word in ("-u", name)]
         prefix += [f"{name}={value}" for name, value in env_set]
-    return shlex.join([*prefix, *spec.argv])
+    line = shlex.join([*prefix, *spec.argv])
+    return f"{line} 2>> {shlex.quote(spec.log_path)}" if spec.log_path else line

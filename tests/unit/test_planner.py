@@ -313,7 +313,7 @@ def test_tmux_both_ways() -> None:
     own = make_plan(
         Action.RESTART, facts(supervisor=Supervisor("tmux", "%3", pane_runs_server=True))
     )
-    assert kinds(own) == [Run, Signal, WaitGone, WaitMemory, PaneRespawn, Run, WaitAnswer]
+    assert kinds(own) == [Run, Signal, WaitGone, WaitMemory, PaneRespawn, WaitAnswer, Run]
     shell = make_plan(
         Action.RESTART, facts(supervisor=Supervisor("tmux", "%3"), build=STOCK), Mode.MMAP
     )
