@@ -27,9 +27,12 @@ class CleanDriver(LinuxDriver):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
 
     def run_input_thread(self) -> None:
         """Keys and answers of the terminal become events, until ``disable_input``."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, _READ_BYTES)
         parser = XTermParser(self._debug)
         decode = getincrementaldecoder("utf-8")().decode
         quiet_turns = 0
@@ -42,8 +45,8 @@ class CleanDriver(LinuxDriver):
                 quiet_turns = 0 if ready else quiet_turns + 1
                 for key, _ in ready:
                     if key.fd == self._wake_read:
-                        os.read(self._wake_read, 1)
-                        self.exit_event.wait(1.0)
+                        # The byte stays: it wakes again until the end is told, however late.
+                        self.exit_event.wait(_TURN_S)
                     elif data := os.read(self.fileno, _READ_BYTES):
                         for event in parser.feed(decode(data)):
                             self.process_message(event)

@@ -23,6 +23,9 @@ def compiled() -> Iterator[dict[str, str]]:
         env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": cache}
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         warm = "import ds4top.cli, ds4top.launch, ds4top.ui.app, textual.widgets; "
-        warm += "from textual.widgets import Static, Input; import ds4top.report.cli"
+        warm += "from textual.widgets import Static, Input; import ds4top.report.cli; "
+        # What is imported only once it is needed would else be compiled inside the measurement.
+        warm += "import pynvml, prometheus_client.parser; "
+        warm += "from ds4top.sources.http import HttpGetter; HttpGetter()"
         subprocess.run([sys.executable, "-c", warm], env=env, check=True)
         yield env

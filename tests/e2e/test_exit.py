@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import select
+import shlex
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from terminal import ROOT, SIM_SHORT, Terminal, ds4top, environment, modes_left
+from terminal import (
+    DEADLINE_S,
+    ROOT,
+    SIM_SHORT,
+    Terminal,
+    ds4top,
+    environment,
+    modes_left,
+)
 
 import ds4top as package
 
@@ -155,3 +169,48 @@ def test_version_is_one_line_without_a_screen() -> None:
         check=True,
     )
     assert seen.stdout.splitlines()[1] == "0 []"
+
+
+def test_no_process_stays_when_its_tmux_is_killed(tmp_path: Path) -> None:
+    """Eight at once: the end is told and the terminal is gone in no certain order."""
+    command = shlex.join(["exec", *REPLAY])
+    servers = [tmp_path / f"tmux-{number}" for number in range(8)]
+    env = environment(LC_ALL="C.UTF-8")
+
+    def tmux(server: Path, *arguments: str) -> str:
+        argv = ["tmux", "-S", str(server), "-f", "/dev/null", *arguments]
+        done = subprocess.run(
+            argv, env=env, check=True, capture_output=True, text=True, timeout=DEADLINE_S
+        )
+        return done.stdout
+
+    pidfds: list[int] = []
+    try:
+        for server in servers:
+            tmux(server, "new-session", "-d", "-x", "100", "-y", "30", command)
+            pid = int(tmux(server, "display-message", "-p", "#{pane_pid}"))
+            pidfds.append(os.pidfd_open(pid))
+        for server in servers:
+            wait_for(lambda server=server: "tok/s" in tmux(server, "capture-pane", "-p"))  # type: ignore[misc]
+        for server in servers:
+            tmux(server, "kill-server")
+        left = list(pidfds)
+        end = time.monotonic() + DEADLINE_S
+        while left and time.monotonic() < end:
+            gone, _, _ = select.select(left, [], [], end - time.monotonic())
+            for pidfd in gone:
+                left.remove(pidfd)
+        assert not left
+    finally:
+        for pidfd in pidfds:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Look again until it holds: a tmux pane tells nobody that it was drawn."""
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)  # nothing to wait on
