@@ -16,7 +16,7 @@ from threading import Lock
 from ds4top.sources.cursor import Cursor
 from ds4top.sources.samples import HistoryState, Reader, Store
 
-SLICE_BYTES = 1024 * 1024
+SLICE_BYTES = 256 * 1024
 
 
 @dataclass(slots=True)

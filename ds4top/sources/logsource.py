@@ -23,7 +23,7 @@ from ds4top.sources.samples import (
     Store,
 )
 
-TAIL_BYTES = 16 * 1024 * 1024
+TAIL_BYTES = 2 * 1024 * 1024
 """Of a bigger file this much is shown at once."""
 _SLICE_PAUSE_S = 0.005
 _CAUGHT_UP_PAUSE_S = 0.05

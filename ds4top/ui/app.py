@@ -30,10 +30,10 @@ from ds4top.ui.paint import honour_no_color
 from ds4top.ui.screens import VIEWS
 from ds4top.ui.screens.base import View
 from ds4top.ui.screens.help import Help
+from ds4top.ui.screens.log import LogBook
 from ds4top.view.facts import alert_facts
 from ds4top.view.header import VIEW_KEYS
 from ds4top.view.keymap import COMMANDS, clashes, key_label, keys_of
-from ds4top.view.logview import LogLines
 from ds4top.view.look import WINDOWS_S, Look
 from ds4top.view.rates import RateBook
 from ds4top.view.today import Today, TodayBook
@@ -106,9 +106,9 @@ class Ds4top(App[None]):
             *self._choose_theme(wanted),
         ]
         self.set_keymap(config.keys)
-        self.log_lines = LogLines()
-        session.on_log = self.log_lines.feed
-        session.on_reset = self.log_lines.clear
+        self.log_book = LogBook(session)
+        session.on_log = self.log_book.feed
+        session.on_reset = self.log_book.clear
 
     def _choose_theme(self, wanted: str | None) -> list[str]:
         found = themes.find()
@@ -165,6 +165,10 @@ class Ds4top(App[None]):
             for delay_s in (0.05, 0.2, 0.5):
                 self.set_timer(delay_s, self.tick)
             self.set_timer(_SETTLED_S, _settle)
+
+    def on_unmount(self) -> None:
+        """Let go of what the views hold."""
+        self.log_book.close()
 
     def _signalled(self, number: int) -> None:
         self.exit(return_code=128 + number)

@@ -50,6 +50,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("chart.axis", "u", "axis", "Context axis: log or linear", "look"),
     Command("chart.unit", "x", "unit", "tok/s or ms per token", "look"),
     Command("look.theme", "t", "next_theme", "Next theme", "look"),
+    Command("text.toggle", "v", "screen.text", "Model text in the log: shown or hidden", "look"),
     Command("row.copy", "y", "screen.copy", "Copy the row", "look"),
     Command("app.help", "question_mark,f1", "help", "Help", "app"),
     Command("app.palette", "colon,ctrl+p", "command_palette", "Every action by name", "app"),

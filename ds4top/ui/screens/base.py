@@ -141,6 +141,10 @@ class View(TightPaint):
         table.follow = not table.follow
         self.say("following the newest" if table.follow else "not following")
 
+    def action_text(self) -> None:
+        """Show or hide what the model wrote; nothing here."""
+        self.say("no model text here: 6 is the log")
+
     def action_filter(self) -> None:
         """Ask for a filter."""
         if self.table() is None:

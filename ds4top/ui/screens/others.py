@@ -1,4 +1,4 @@
-"""Requests, KV cache, Memory, Launch, Log, Day and Sources."""
+"""Requests, KV cache, Memory, Launch, Day and Sources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from ds4top.ui.screens.live import RequestTable
 from ds4top.ui.widgets.lines import TableView
 from ds4top.view import places
 from ds4top.view.launch import launch_view
-from ds4top.view.logview import LogLines
 from ds4top.view.memory import memory_view
 from ds4top.view.text import Row, row, row_text
 
@@ -120,36 +119,3 @@ class Sources(Page):
     def rows(self) -> tuple[Row, ...]:
         """State, age, what is missing."""
         return places.sources_view(self.ds4top.model, self.size.width)
-
-
-class Log(View):
-    """The server's log, coloured by event; follows its end."""
-
-    name_ = "log"
-    hints: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("/", "filter"),
-        ("f", "follow"),
-        ("g", "first"),
-        ("G", "last"),
-        ("?", "help"),
-        ("q", "quit"),
-    )
-
-    def body(self) -> ComposeResult:
-        """The lines."""
-        yield TableView(id="log", follow=True, charset=self.ds4top.look.charset)
-
-    def table(self) -> TableView:
-        """The lines."""
-        return self.query_one("#log", TableView)
-
-    def show_body(self) -> None:
-        """Lines kept, those that match the filter."""
-        lines: LogLines = self.ds4top.log_lines
-        numbers, texts = lines.matching(self.filter_text)
-        self.table().show_keys(None, numbers, lambda index: lines.row(texts[index]))
-
-    def row_text(self) -> str:
-        """The line under the cursor."""
-        key = self.table().selected_key
-        return self.ds4top.log_lines.text(key) if isinstance(key, int) else ""

@@ -1,0 +1,232 @@
+"""The server's log: any line of it, coloured by event; filter, search, follow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.message import Message
+from textual.widgets import Input
+
+from ds4top.core.logtext import words_of
+from ds4top.session import Session
+from ds4top.sources.logindex import LogPages
+from ds4top.sources.logroute import LogRouter
+from ds4top.ui.screens.base import View
+from ds4top.ui.widgets.lines import LineView, TableView
+from ds4top.view.logview import (
+    LogLines,
+    Pages,
+    bar_row,
+    line_row,
+    nearest,
+    next_match,
+    text_of,
+)
+from ds4top.view.text import Row
+
+
+class LogBook:
+    """The log that the session reads: its file where it is one, else the lines that are kept."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        replayed = session.replay_clock is not None
+        self._ring = LogLines(why="so many of a replay are kept") if replayed else LogLines()
+        self._file: LogPages | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of the log have come: of a stream they are kept, a file has them."""
+        if self._path() is None:
+            self._ring.feed(data)
+
+    def clear(self) -> None:
+        """A replay went back."""
+        self._ring.clear()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+    def pages(self, on_change: Callable[[], None]) -> Pages:
+        """The lines that can be reached now; a file is opened by the first who asks.
+
+        ``on_change`` is called from another thread when more of it was counted or searched.
+        """
+        path = self._path()
+        if path is None:
+            return self._ring
+        if self._file is None or self._file.path != path:
+            self.close()
+            self._file = LogPages(path, on_change)
+            self._file.start()
+        return self._file
+
+    def _path(self) -> str | None:
+        source = self._session.source
+        address = source.address if isinstance(source, LogRouter) else None
+        if address is None or address.path is None or address.path == "-":
+            return None
+        return os.path.abspath(address.path)
+
+
+class Log(View):
+    """The server's log, coloured by event; follows its end.
+
+    A filter shows the lines that match; Esc shows all lines again around the chosen one, and
+    ``n`` and ``N`` go on from match to match.
+    """
+
+    name_ = "log"
+    hints: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("/", "filter"),
+        ("n", "next"),
+        ("f", "follow"),
+        ("g", "first"),
+        ("G", "last"),
+        ("v", "model text"),
+        ("?", "help"),
+        ("q", "quit"),
+    )
+
+    class Arrived(Message):
+        """More of the log was counted or searched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hide = True
+        self._marked = ""
+        """What ``n`` and ``N`` look for while all lines are shown."""
+
+    def body(self) -> ComposeResult:
+        """What is in sight of how much, and the lines."""
+        charset = self.ds4top.look.charset
+        yield LineView(id="log-bar", charset=charset)
+        yield TableView(id="log", follow=True, charset=charset)
+
+    def on_mount(self) -> None:
+        """Keep references; queries are not free."""
+        self._bar = self.query_one("#log-bar", LineView)
+        self._table = self.query_one("#log", TableView)
+
+    def table(self) -> TableView:
+        """The lines."""
+        return self._table
+
+    @property
+    def pages(self) -> Pages:
+        """The lines that can be reached."""
+        return self.ds4top.log_book.pages(self.arrived)
+
+    def arrived(self) -> None:
+        """Paint again; called from another thread."""
+        with suppress(RuntimeError):
+            self.post_message(self.Arrived())
+
+    def on_log_arrived(self) -> None:
+        """Show what was counted or found, unless the view is frozen or hidden."""
+        if self.is_current and not self.ds4top.look.frozen:
+            self._show()
+
+    def show_body(self) -> None:
+        """The lines, those that match the filter; looks whether there are more."""
+        self.pages.wake()
+        self._show()
+
+    def _show(self) -> None:
+        pages, table = self.pages, self._table
+        words = words_of(self.filter_text or self._marked)
+        pages.search(words, hide=self._hide)
+        rows = pages.rows(found=bool(self.filter_text))
+
+        def row_of(index: int) -> Row:
+            return line_row(text_of(pages.line(rows[index]), hide=self._hide), words)
+
+        before = table.selected_key
+        table.show_keys(None, rows, row_of)
+        if isinstance(before, int) and table.selected_key != before and not table.follow:
+            # The row is not among these: the one nearest to it takes the cursor.
+            table.select(nearest(rows, before))
+        self._show_bar()
+
+    def _show_bar(self) -> None:
+        table, shape = self._table, self.pages.shape
+        place = table.place[0]
+        key = table.selected_key
+        if place is not None and self.filter_text and isinstance(key, int):
+            every = self.pages.rows()
+            with suppress(ValueError):
+                place = every.index(key) + 1
+        self._bar.show(
+            (
+                bar_row(
+                    shape,
+                    place,
+                    self._marked,
+                    filtered=bool(self.filter_text),
+                    follow=table.follow,
+                    width=self._bar.size.width,
+                    charset=self.ds4top.look.charset,
+                ),
+            )
+        )
+
+    def on_table_view_moved(self, event: TableView.Moved) -> None:
+        """The bar says where the cursor is."""
+        self._show_bar()
+
+    # actions -------------------------------------------------------------------------------
+
+    def action_match(self, step: int) -> None:
+        """The next or previous match: among all lines after Esc, else rows are matches."""
+        if self.filter_text or not self._marked:
+            super().action_match(step)
+            return
+        key = self._table.selected_key
+        found = next_match(self.pages.rows(found=True), key if isinstance(key, int) else None, step)
+        if found is not None:
+            self._table.select(found)
+        elif self.pages.shape.searching:
+            self.say("still searching")
+        else:
+            self.say(f"no {'later' if step > 0 else 'earlier'} line with {self._marked}")
+
+    def action_text(self) -> None:
+        """Show or hide what the model wrote."""
+        self._hide = not self._hide
+        self._show()
+        self.say("model text hidden" if self._hide else "model text shown: v hides it again")
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while typing."""
+        self._marked = ""
+        self.filter_text = event.value.strip()
+        self._show()
+
+    def cancel(self) -> bool:
+        """Stop a search, then show all lines around the match, then forget it, then the cursor."""
+        if self.pages.stop_search():
+            self._show_bar()
+            self.say("search stopped")
+            return True
+        if self.filter_text and not self.query("#filter"):
+            self._marked, self.filter_text = self.filter_text, ""
+            self.ds4top.paint()
+            self.say(f"all lines; n and N go on with {self._marked}; Esc again ends that")
+            return True
+        if self._marked:
+            self._marked = ""
+            self.ds4top.paint()
+            return True
+        return super().cancel()
+
+    def row_text(self) -> str:
+        """The line under the cursor."""
+        key = self._table.selected_key
+        line = self.pages.line(key) if isinstance(key, int) else None
+        return "" if line is None else text_of(line, hide=self._hide)
