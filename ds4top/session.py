@@ -97,8 +97,17 @@ class Session:
         self.on_reset: Callable[[], None] | None = None
 
     def start(self) -> None:
-        """Start the source threads."""
+        """Start all source threads."""
+        self.start_log()
+        self.start_machine()
+
+    def start_log(self) -> None:
+        """Start the thread that reads the log, or plays it."""
         self.supervisor.add(self.source)
+        self.supervisor.start()
+
+    def start_machine(self) -> None:
+        """Start those that look at the machine; the screen does so once it was painted."""
         for source in self._machine_sources:
             recorded = self._flight is not None and source.name == "memory"
             self.supervisor.add(self._flight.tapped(source) if recorded else source)  # type: ignore[union-attr]
@@ -106,7 +115,6 @@ class Session:
             self.supervisor.add(self._flight.pump)
         if self.watch is not None:
             self.watch.attach, self.watch.detach = self.supervisor.add, self.supervisor.remove
-        self.supervisor.start()
 
     def close(self) -> None:
         """Stop the threads; a recording is written to its end."""

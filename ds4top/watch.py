@@ -15,13 +15,22 @@ from typing import Any
 from ds4top.archive.codec import decode
 from ds4top.core.derive import ServerState, status_of
 from ds4top.core.gpu import GpuProcess, GpuSample
+from ds4top.core.helptext import Flag
 from ds4top.core.kernlines import DriverNoMemory, OomKill, Xid
-from ds4top.core.kvfile import KvDirSample
+from ds4top.core.kvfile import Filesystem, KvDirSample, KvEntry
 from ds4top.core.machine import Machine
 from ds4top.core.meminfo import Blocks, MemorySample
 from ds4top.core.plan import Target
 from ds4top.core.process import LogPlace, Owner, Parent, ServerProcess
-from ds4top.core.serverinfo import MetricsSample, ModelsAnswer, PropsSample, SlotsSample
+from ds4top.core.serverinfo import (
+    Metric,
+    MetricsSample,
+    ModelEntry,
+    ModelsAnswer,
+    PropsSample,
+    Slot,
+    SlotsSample,
+)
 from ds4top.core.state import LogState
 from ds4top.core.vitals import Vitals
 from ds4top.sources.abilities import AbilitiesSeen, LaunchAbilities
@@ -92,10 +101,11 @@ class Watch:
         self._metrics: MetricsSource | None = None
         self._generated: dict[int, int] = {}
         self._tokens = 0
+        self._is_fast = False
         self.finder = Finder(
             self._procfs, pid=wanted.pid, exe=wanted.exe, demo=wanted.demo, clock=clock
         )
-        self._host = host or HostMemory(fast=self._fast, clock=clock)
+        self._host = host or HostMemory(fast=lambda: self._is_fast, clock=clock)
         self._nvml = nvml or NvmlSource(
             machine_bytes=self._machine_bytes, comm_of=self._procfs.comm, clock=clock
         )
@@ -117,6 +127,7 @@ class Watch:
         match sample:
             case MemorySample():
                 machine.take_memory(sample, self._log(), self._state())
+                self._is_fast = self._fast()
             case GpuSample():
                 decoding = self._state() is ServerState.DECODE
                 machine.take_gpu(sample, self._decoded(), decoding=decoding)
@@ -227,8 +238,10 @@ class Watch:
 _RECORDED: Mapping[str, type] = {
     of.__name__: of
     for of in (
-        Blocks, GpuProcess, GpuSample, KernelLines, DriverNoMemory, LogPlace, MemorySample, OomKill,
-        Owner, Parent, ServerGone, ServerProcess, ServersSeen, Target, Vitals, Xid,
+        AbilitiesSeen, Blocks, DriverNoMemory, Filesystem, Flag, GpuProcess, GpuSample, KernelLines,
+        KvDirSample, KvEntry, LogPlace, MemorySample, Metric, MetricsSample, ModelEntry,
+        ModelsAnswer, OomKill, Owner, Parent, PropsSample, ServerGone, ServerProcess, ServersSeen,
+        Slot, SlotsSample, Target, Vitals, Xid,
     )
 }  # fmt: skip
 

@@ -16,6 +16,8 @@ from ds4top.sources.procfs import ProcFs
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _CACHE_EVERY = 5
+_SOON_S, _SOON_LOOKS = 0.1, 15
+"""At the start the server is about to be found: its first figures need not wait a whole second."""
 
 
 class VitalSigns:
@@ -37,20 +39,22 @@ class VitalSigns:
         self._procfs = procfs or ProcFs(Path("/proc"))
         self._port = PortWatch(self._procfs)
         self._turn = 0
+        self._looks = 0
         self._model_fd: int | None = None
         self._model = ""
         self._cached: int | None = None
 
     @property
     def interval_s(self) -> float:
-        """Once a second; soon, where no server has been looked at yet."""
-        return 1.0 if self._turn else 0.1
+        """Once a second; at first soon."""
+        return 1.0 if self._turn or self._looks > _SOON_LOOKS else _SOON_S
 
     def open(self) -> None:
         """Nothing to do."""
 
     def read(self, now: float) -> Sequence[Vitals]:
         """One look; nothing without a server. Raises ``SourceFault`` where it has ended."""
+        self._looks += 1
         server = self._watched()
         if server is None:
             self._turn = 0

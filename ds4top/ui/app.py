@@ -45,6 +45,8 @@ DRIVEN = (
 """What the machine under the demo can be brought to."""
 INTERVALS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 _SEEK_S = 30.0
+_MACHINE_S = 0.2
+"""The machine is looked at once the first picture is painted, which it would only delay."""
 _SETTLED_S = 1.0
 
 
@@ -159,10 +161,11 @@ class Ds4top(App[None]):
                 loop.add_signal_handler(number, self._signalled, number)
         self.book.scale, self.book.flags = self.model.speed, self.model.flags
         if self._ticking:
-            self.session.start()
+            self.session.start_log()
+            self.set_timer(_MACHINE_S, self.session.start_machine)
             self._timer = self.set_interval(self.look.interval_s, self.tick)
             # The first figures as soon as the source has them, not a whole interval later.
-            for delay_s in (0.05, 0.2, 0.5):
+            for delay_s in (0.05, 0.3, 0.6):
                 self.set_timer(delay_s, self.tick)
             self.set_timer(_SETTLED_S, _settle)
 
