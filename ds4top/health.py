@@ -72,10 +72,17 @@ def others(
     return found
 
 
-def replayed() -> list[SourceHealth]:
-    """Of a replay: a log has nothing else in it."""
-    why = "not in what is replayed"
-    return [SourceHealth(name, "missing", why) for name in REPLAYED]
+def replayed(machine: Machine) -> list[SourceHealth]:
+    """Of a replay: a recording has what was seen of the machine, a log nothing else in it."""
+    details = details_of(machine)
+    if not machine.servers:
+        del details["process"]
+    return [
+        SourceHealth(name, "ok", f"recorded: {details[name]}")
+        if name in details
+        else SourceHealth(name, "missing", "not in what is replayed")
+        for name in REPLAYED
+    ]
 
 
 def details_of(machine: Machine) -> dict[str, str]:

@@ -218,7 +218,7 @@ class Session:
             model.source = address.name if address is not None else ""
         found = [health.log_health(error, self._breaks, model.source, age, model.machine)]
         if not self._machine_sources:
-            return (*found, *health.replayed())
+            return (*found, *health.replayed(model.machine))
         found += health.others(
             self._errors,
             self.supervisor.beats(),

@@ -12,16 +12,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import filecmp
+import gzip
 import re
 import subprocess
 import sys
 import tempfile
 from datetime import datetime
+from functools import cache
 from html import escape, unescape
 from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from ds4top.demo import FLAGS
 from ds4top.session import Session, replay
 from ds4top.ui.app import Ds4top
 from ds4top.view.look import Look
@@ -32,32 +35,38 @@ FOLDER = ROOT / "screenshots"
 LOG = ROOT / "ds4top" / "data" / "example.log"
 UTC = ZoneInfo("UTC")
 YEAR = 2026
+RECORDING = ROOT / "tests" / "data" / "demo" / "demo.jsonl.gz"
+RECORDED_S = 294.0
+"""A turn of the recorded demo that decodes, seconds after its beginning."""
 DECODE = "18:27:52"
 PREFILL = "18:27:40"
 LOOKUP_END = "18:28:01"
 
 
 class Shot(NamedTuple):
-    """One picture: its name, view, size, moment of the log, theme and keys pressed before."""
+    """One picture: its name, view, size, moment of the log (``None``: of the demo), theme."""
 
     name: str
     view: str
     size: tuple[int, int]
-    at: str = DECODE
+    at: str | None = DECODE
     theme: str = "dark"
     ascii_only: bool = False
 
 
 _SIZES = ((200, 50), (120, 30), (80, 24), (60, 12))
+_DEEPER = ("requests", "kv", "memory", "launch", "log", "day", "sources")
 SHOTS: tuple[Shot, ...] = (
     *(Shot(f"live-{w}x{h}", "live", (w, h)) for w, h in _SIZES),
     Shot("live-prefill-120x30", "live", (120, 30), PREFILL),
     Shot("live-stopped-120x30", "live", (120, 30), LOOKUP_END),
     Shot("live-light-120x30", "live", (120, 30), theme="light"),
     Shot("live-ascii-80x24", "live", (80, 24), ascii_only=True),
+    *(Shot(f"{view}-{w}x{h}", view, (w, h), LOOKUP_END) for view in _DEEPER for w, h in _SIZES),
     *(
-        Shot(f"{view}-120x30", view, (120, 30), LOOKUP_END)
-        for view in ("requests", "kv", "launch", "log", "day", "sources", "memory")
+        Shot(f"demo-{view}-{w}x{h}", view, (w, h), None)
+        for view in ("live", *_DEEPER)
+        for w, h in _SIZES
     ),
 )
 
@@ -71,18 +80,52 @@ def session_at(clock: str, log: Path = LOG) -> Session:
     """A replay that stands still at a time of the log."""
     session = replay(str(log), tz=UTC, year=YEAR, fixed=True)
     session.source.open()
-    session.pump(session.source.read_to(moment(clock)))  # type: ignore[union-attr]
-    # A name that is the same on every machine.
-    session.model.source = "example.log"
-    session.pump(())
+    play_to(session, moment(clock), "example.log")
     return session
+
+
+@cache
+def unpacked(path: Path) -> str:
+    """A packed recording, in a file of this process's own."""
+    with tempfile.NamedTemporaryFile(suffix=".jsonl", delete=False) as place:
+        place.write(gzip.decompress(path.read_bytes()))
+    return place.name
+
+
+def recorded(seconds: float = RECORDED_S) -> Session:
+    """The recorded demo, standing still so many seconds after its beginning."""
+    session = replay(unpacked(RECORDING), tz=UTC, fixed=True)
+    session.source.open()
+    session.model.demo, session.model.flags = "demo", FLAGS
+    assert session.replay_clock is not None
+    play_to(session, session.replay_clock.begin + seconds, "server.log")
+    return session
+
+
+_heard: dict[int, list[bytes]] = {}
+"""Bytes of logs that were played before there was an app to show them."""
+
+
+def play_to(session: Session, at: float, name: str) -> None:
+    """Play up to a time, under a name that is the same on every machine."""
+    session.on_log = _heard.setdefault(id(session), []).append
+    session.pump(session.source.read_to(at))  # type: ignore[union-attr]
+    session.model.source = name
+    session.pump(())
+
+
+def app_of(session: Session, look: Look, theme: str) -> Ds4top:
+    """The app over a session that stands still."""
+    app = Ds4top(session, look, theme_name=theme, ticking=False)
+    for data in _heard.pop(id(session), []):
+        app.log_book.feed(data)
+    return app
 
 
 async def draw(shot: Shot) -> str:
     """The picture as SVG."""
-    session = session_at(shot.at)
-    look = Look(ASCII if shot.ascii_only else UNICODE)
-    app = Ds4top(session, look, theme_name=shot.theme, ticking=False)
+    session = recorded() if shot.at is None else session_at(shot.at)
+    app = app_of(session, Look(ASCII if shot.ascii_only else UNICODE), shot.theme)
     async with app.run_test(size=shot.size) as pilot:
         await app.action_view(shot.view)
         await pilot.pause()

@@ -26,6 +26,6 @@ def compiled() -> Iterator[dict[str, str]]:
         warm += "from textual.widgets import Static, Input; import ds4top.report.cli; "
         # What is imported only once it is needed would else be compiled inside the measurement.
         warm += "import pynvml, prometheus_client.parser; "
-        warm += "from ds4top.sources.http import HttpGetter; HttpGetter(\"http://127.0.0.1:1\")"
+        warm += 'from ds4top.sources.http import HttpGetter; HttpGetter("http://127.0.0.1:1")'
         subprocess.run([sys.executable, "-c", warm], env=env, check=True)
         yield env
