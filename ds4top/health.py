@@ -72,6 +72,11 @@ def others(
     return found
 
 
+def not_kept(why: str) -> SourceHealth:
+    """Of a session without a history."""
+    return SourceHealth("history", "missing", why)
+
+
 def replayed() -> list[SourceHealth]:
     """Of a replay: a log has nothing else in it."""
     why = "not in what is replayed"

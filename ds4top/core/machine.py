@@ -172,7 +172,7 @@ class Machine:
             known = told is not Residency.UNKNOWN
             return told, "by its start-up lines" if known else "no server is seen"
         cached = self.vitals.model_cached_bytes if self.vitals else None
-        loading = life is not None and not life.listened
+        loading = life is not None and not (life.listened or life.served)
         return residency_of(server.model_bytes, self.held_bytes, cached, told=told, loading=loading)
 
     def server_memory(self, log: LogState) -> ServerMemory:
