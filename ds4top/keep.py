@@ -139,7 +139,7 @@ class Keep:
             return "not opened yet"
         lost = f", {fmt_tokens(history.dropped)} dropped" if history.dropped else ""
         size = fmt_mib(self._size_bytes, unit=True) if self._size_bytes >= MIB else "under 1 MiB"
-        return f"{fmt_tokens(history.written)} rows written{lost}; {size} in {self.path}"
+        return f"rows written {fmt_tokens(history.written)}{lost}; {size} in {self.path}"
 
     def take(self, sample: object, model: Model) -> bool:
         """Hand what was kept to the model; ``False`` for any other sample."""

@@ -15,6 +15,7 @@ from ds4top.control.ask import Ask, ask
 from ds4top.control.capture import capture
 from ds4top.control.journal import Journal
 from ds4top.control.wayback import Parked, WayBack
+from ds4top.core.coldstart import REFERENCE_S
 from ds4top.core.config import Config
 from ds4top.core.derive import ServerState, status_of
 from ds4top.core.machine import DEFAULT_CTX
@@ -28,8 +29,6 @@ from ds4top.core.switch import DIRECT, NoWayError, change_mode
 from ds4top.sources.helpflags import HelpFlags
 from ds4top.sources.procfs import ProcFs
 
-REFERENCE_S: Mapping[str, float] = {"copy": 57.0, "mmap": 418.0}
-"""Starts of a q2 model on a Spark: read in sequence at 1.4 GB/s, and by page faults at 200 MB/s."""
 UNSEEN_S = 10.0
 CHUNK_TOKENS, CHUNK_ROWS = 2048, 2304
 

@@ -9,6 +9,7 @@ from ds4top.core.memory import GIB, Parts, fits_bytes
 from ds4top.core.memtrack import MemoryTrack
 from ds4top.core.model import Model
 from ds4top.core.units import fmt_age, fmt_duration, fmt_gib
+from ds4top.view.coldstart import start_section
 from ds4top.view.gpu import gpu_items, gpu_row
 from ds4top.view.look import Look
 from ds4top.view.now import context_limit
@@ -229,6 +230,7 @@ def memory_view(model: Model, status: Status, width: int, look: Look) -> tuple[R
     if machine.autopsy is not None:
         rows += [row(""), row((" THE LAST END", "title"))]
         rows += [row((f"  {line}", "warn")) for line in machine.autopsy.lines]
+    rows += start_section(model, status, width, look)
     rows += _headroom_rows(model, status, width, look)
     rows += _fit_rows(model)
     rows += _tenants(model, width)

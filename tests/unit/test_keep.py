@@ -243,7 +243,7 @@ def test_the_state_is_told_in_figures(tmp_path):
     session.keep._history.flush()
     written = session.keep._history.written
     assert written > 29
-    assert session.keep.detail() == f"{written} rows written; under 1 MiB in {tmp_path / 'h'}"
+    assert session.keep.detail() == f"rows written {written}; under 1 MiB in {tmp_path / 'h'}"
     session.close()
 
 

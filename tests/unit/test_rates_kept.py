@@ -58,7 +58,7 @@ def test_what_the_log_holds_itself_is_not_counted_twice() -> None:
 
 def test_a_life_that_held_its_weights_otherwise_is_left_out() -> None:
     start = "1124 18:00:{:02} ds4-server: listening on http://127.0.0.1:8000\n"
-    turn = "1124 18:{:02}:{:02} ds4-server: chat ctx=0..3000:3000 {}\n"
+    turn = "1124 18:{:02}:{:02} ds4-server: chat ctx=0..2000:2000 {}\n"
 
     def life(minute: int, engine: str) -> str:
         text = "ds4: CUDA backend initialized on NVIDIA GB10 (sm_121)\n" + engine
@@ -66,7 +66,7 @@ def test_a_life_that_held_its_weights_otherwise_is_left_out() -> None:
         text += turn.format(minute, 2, "gen=5 finish=stop 0.200s")
         text += turn.format(minute, 3, "prompt start")
         for n in range(25):
-            begin = 3_000 + 400 * n
+            begin = 2_000 + 400 * n
             words = f"ctx={begin}..{begin + 400}:400 gen={400 * (n + 1)} decoding"
             text += (
                 f"1124 18:{minute:02}:{n + 4:02} ds4-server: chat {words}"
