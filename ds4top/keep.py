@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 FIRST_S = 1.0
 """SQLite is not loaded before: the first picture comes first."""
 LOOK_S = 1.0
-TURN_S = 5.0
+TURN_S = 2.0
 DAY_S = 86_400.0
 EVENTS_S, PROMPTS_S = 90 * DAY_S, 7 * DAY_S
 _SETTLED_S = 10.0
 """Why a process ended may be told a little later, by the kernel's log."""
 _SAME_S: Mapping[str, float] = {"oom": 300.0, "xid": 300.0, "gone": 300.0}
 """What has no stamp of its own: the same event seen again lies this near."""
+_FLUSH_S = 1.0
+_LIVES = 3
 _SIDES = ("", "-wal")
 
 
@@ -46,7 +48,7 @@ def model_name(server: ServerProcess) -> str:
 
 def build_name(server: ServerProcess) -> str:
     """The build: the program, and when its file was made where that may be read."""
-    name = os.path.basename(server.exe or server.target.comm)
+    name = server.target.comm
     return name if server.exe_key is None else f"{name} {server.exe_key[2] // 1_000_000_000}"
 
 
@@ -89,8 +91,8 @@ class Keep:
         self._history: History | None = None
         self._feed: Feed | None = None
         self._looked: float | None = None
-        self._wanted: Subject | None = None
-        self._answered: list[Subject | None] = []
+        self._wanted: tuple[Subject | None, int] = (None, 0)
+        self._answered: tuple[Subject | None, int] | None = None
         self._known: list[PastEvent] | None = None
         self._minima: tuple[tuple[float, int], ...] = ()
         self._size_bytes = 0
@@ -100,7 +102,7 @@ class Keep:
     @property
     def interval_s(self) -> float:
         """Seldom, once what was asked is answered."""
-        return TURN_S if self._answered == [self._wanted] else FIRST_S
+        return TURN_S if self._answered == self._wanted else FIRST_S
 
     def open(self) -> None:
         """Nothing yet."""
@@ -120,10 +122,12 @@ class Keep:
         self._size_bytes = sum(_size(f"{self.path}{side}") for side in _SIDES)
         if history.problem:
             raise SourceFault("error", history.problem)
-        if self._answered == [wanted]:
+        if self._answered == wanted:
             return ()
-        self._answered = [wanted]
-        return (kept_of(history, self._machine, wanted, self._clock.wall()),)
+        # A start that has only just been handed over is in it, unless the disk is busy.
+        history.flush(_FLUSH_S)
+        self._answered = wanted
+        return (kept_of(history, self._machine, wanted[0], self._clock.wall()),)
 
     def close(self) -> None:
         """Write the rest."""
@@ -160,10 +164,10 @@ class Keep:
         if self._feed is None:
             self._feed = Feed(history, self._machine)
         subject = subject_of(model, self._machine)
-        self._wanted = subject or self._wanted
         server = model.machine.server
         started = server.started_wall if server is not None else None
         self._feed.take(model.log, subject, model.machine.memory, started)
+        self._wanted = (subject or self._wanted[0], self._feed.starts)
         if self._minima and model.machine.memory.minutes_from is not None:
             model.machine.memory.recall(self._minima)
             self._minima = ()
@@ -185,8 +189,9 @@ class Keep:
 def happened(model: Model, status: Status) -> Iterable[PastEvent]:
     """What is worth remembering of this run: ends, kills, and errors of the driver."""
     machine, life = model.machine, model.log.life
-    if life is not None and life.shutdown_at is not None:
-        yield PastEvent(life.shutdown_at, "stop", "shutdown requested")
+    for each in model.log.lives[-_LIVES:]:
+        if each.shutdown_at is not None:
+            yield PastEvent(each.shutdown_at, "stop", "shutdown requested")
     gone = machine.gone_wall
     died = status.state is ServerState.STOPPED and not (life is not None and life.shutdown)
     if gone is not None and machine.server is None and died and model.now - gone >= _SETTLED_S:

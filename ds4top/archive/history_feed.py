@@ -43,6 +43,8 @@ class Feed:
         self._machine = machine
         self._log: LogState | None = None
         self._minute: int | None = None
+        self.starts = 0
+        """How many starts were handed over."""
         self._forget()
 
     def _forget(self) -> None:
@@ -123,6 +125,7 @@ class Feed:
         )  # fmt: skip
         if row is not None:
             self._start = done
+            self.starts += 1
             self._history.add([row])
 
     def _take_samples(self, log: LogState, life: Life, subject: Subject) -> None:

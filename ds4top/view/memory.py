@@ -276,7 +276,7 @@ def _headroom_rows(model: Model, status: Status, width: int, look: Look) -> list
     lowest = track.lowest()
     sample = track.sample
     assert sample is not None
-    said = [f"lowest {fmt_gib(lowest, unit=True)}", f"MemFree {fmt_gib(sample.free_bytes)}"]
+    said = [f"lowest in 24 h {fmt_gib(lowest, unit=True)}", f"MemFree {fmt_gib(sample.free_bytes)}"]
     said.append(f"MemAvailable {fmt_gib(sample.available_bytes)}")
     if sample.blocks is not None:
         huge = sample.blocks.huge_known
@@ -355,8 +355,23 @@ def _kills(model: Model) -> list[Row]:
             when = datetime.fromtimestamp(kill.wall, model.tz).strftime("%d %b %H:%M:%S")
         pid = "" if kill.pid is None else f" {kill.pid}"
         rows.append(row(f"  {when}  ", (f"{kill.comm}{pid}", "crit"), f" by {kill.by}"))
+    rows += _kept_kills(model)
     if machine.kernel.no_memory:
         rows.append(
             row(f"  NV_ERR_NO_MEMORY {machine.kernel.no_memory} times; one alone means nothing")
         )
     return rows
+
+
+def _kept_kills(model: Model) -> list[Row]:
+    """Kills of earlier days, which the kernel's log may have forgotten."""
+    since = min((kill.wall for kill in model.machine.kernel.kills if kill.wall), default=model.now)
+    past = [each for each in model.kept.events if each.kind == "oom" and each.at < since - 300]
+    return [
+        row(
+            f"  {datetime.fromtimestamp(each.at, model.tz):%d %b %H:%M:%S}  ",
+            each.text,
+            ("   kept", "dim"),
+        )
+        for each in past[-4:]
+    ]
