@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+from ds4top.archive.paths import HISTORY, machine_key
 from ds4top.core.kernlines import KernelReader
 from ds4top.core.state import LogState
+from ds4top.keep import Keep
 from ds4top.session import Session, Wanted, live
 from ds4top.sources.base import SYSTEM_CLOCK, Clock
 from ds4top.sources.host import HostMemory
@@ -74,7 +76,11 @@ def demo_session(speed: float, stack: ExitStack, record: str | None = None) -> S
             cached=gb10.model_cached_bytes,
         )
 
-    session = live(Wanted(log=str(demo.log_path), demo=demo.mark), record=record, watch=watch)
+    # Its history goes with its folder.
+    keep = Keep(demo.workdir / HISTORY, machine_key())
+    session = live(
+        Wanted(log=str(demo.log_path), demo=demo.mark), record=record, watch=watch, keep=keep
+    )
     session.drive = gb10.drive
     model = session.model
     model.demo = "demo" if speed == 1.0 else f"demo ×{speed:g}"

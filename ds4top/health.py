@@ -72,6 +72,11 @@ def others(
     return found
 
 
+def not_kept(why: str) -> SourceHealth:
+    """Of a session without a history."""
+    return SourceHealth("history", "missing", why)
+
+
 def replayed(machine: Machine) -> list[SourceHealth]:
     """Of a replay: a recording has what was seen of the machine, a log nothing else in it."""
     details = details_of(machine)

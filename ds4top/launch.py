@@ -15,6 +15,7 @@ from ds4top.cli import zone_of
 from ds4top.core.config import Config, Scalar
 from ds4top.core.units import GIB
 from ds4top.flight import flight_recorder
+from ds4top.keep import keep_of
 from ds4top.reach.configfile import load
 from ds4top.session import Session, Wanted, live, replay
 from ds4top.sources.base import SourceFault
@@ -100,8 +101,13 @@ def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: Exi
         warning_bytes=int(config.number("memory.warning_gib") * GIB),
         critical_bytes=int(config.number("memory.critical_gib") * GIB),
     )
-    keep = config.flag("history.keep") and log != "-"
-    flight = flight_recorder(os.environ, wanted.warning_bytes or 0) if keep else None
+    wants = config.flag("history.keep")
+    kept = wants and log != "-"
+    why = "a log that is piped in is not kept" if wants else "--no-history, or history.keep = false"
+    keep = keep_of(os.environ) if kept else None
+    if kept and keep is None:
+        why = "no home: set XDG_STATE_HOME"
+    flight = flight_recorder(os.environ, wanted.warning_bytes or 0) if kept else None
     return live(
         wanted,
         tz=tz,  # type: ignore[arg-type]
@@ -109,4 +115,6 @@ def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: Exi
         record=args.record,
         stdin_fd=stdin_fd,
         flight=flight,
+        keep=keep,
+        not_kept=why if keep is None else "",
     )

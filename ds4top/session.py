@@ -25,6 +25,7 @@ from ds4top.core.stamps import DAY_S, StampClock
 from ds4top.core.standing import standing
 from ds4top.core.state import LogState
 from ds4top.flight import FlightRecorder
+from ds4top.keep import Keep
 from ds4top.sources.base import SYSTEM_CLOCK, Clock, Source
 from ds4top.sources.logroute import LogRouter, opener
 from ds4top.sources.mailbox import Mailbox
@@ -71,8 +72,13 @@ class Session:
         replay_clock: ReplayClock | None = None,
         watch: Callable[[object, Callable[[], LogState]], Watch] | None = None,
         flight: FlightRecorder | None = None,
+        keep: Keep | None = None,
+        not_kept: str = "",
     ) -> None:
-        """``watch`` makes the machine's store; its sources run only beside a live log."""
+        """``watch`` makes the machine's store; its sources run only beside a live log.
+
+        ``not_kept`` says why there is no history to ``keep``.
+        """
         self.clock = clock
         self.mailbox = Mailbox()
         self.supervisor = Supervisor(self.mailbox)
@@ -86,6 +92,7 @@ class Session:
         self._errors: dict[str, SourceError] = {}
         self._breaks = ""
         self._flight = flight
+        self._keep, self._not_kept = keep, not_kept
         self._machine_sources: list[Source] = []
         if self.watch is not None and isinstance(self.source, LogRouter):
             self._machine_sources = self.watch.sources()
@@ -113,11 +120,15 @@ class Session:
             self.supervisor.add(self._flight.tapped(source) if recorded else source)  # type: ignore[union-attr]
         if self._flight is not None:
             self.supervisor.add(self._flight.pump)
+        if self._keep is not None:
+            self.supervisor.add(self._keep)
         if self.watch is not None:
             self.watch.attach, self.watch.detach = self.supervisor.add, self.supervisor.remove
 
     def close(self) -> None:
-        """Stop the threads; a recording is written to its end."""
+        """Stop the threads; a recording and the history are written to their ends."""
+        if self._keep is not None:
+            self._keep.finish()
         self.supervisor.stop()
         if self._recorder is not None:
             self._recorder.close()
@@ -144,11 +155,15 @@ class Session:
             self._flight.look(self.model, standing(self.model))
             found = self._flight.judge(self.model, self.supervisor.beats(), self.model.tz)
             self.model.machine.autopsy = found or self.model.machine.autopsy
+        if self._keep is not None:
+            self._keep.look(self.model, standing(self.model))
         return self.model
 
     def _take(self, sample: object) -> None:
         model = self.model
         if self._flight is not None and self._flight.take(sample):
+            return
+        if self._keep is not None and self._keep.take(sample, model):
             return
         if self.watch is not None and self.watch.take(sample):
             if self._recorder is not None:
@@ -219,12 +234,13 @@ class Session:
         found = [health.log_health(error, self._breaks, model.source, age, model.machine)]
         if not self._machine_sources:
             return (*found, *health.replayed(model.machine))
-        found += health.others(
-            self._errors,
-            self.supervisor.beats(),
-            health.details_of(model.machine),
-            self.clock.monotonic(),
-        )
+        details = health.details_of(model.machine)
+        if self._keep is not None:
+            details[self._keep.name] = self._keep.detail()
+        beats = self.supervisor.beats()
+        found += health.others(self._errors, beats, details, self.clock.monotonic())
+        if self._not_kept:
+            found.append(health.not_kept(self._not_kept))
         return tuple(found)
 
 
@@ -246,6 +262,8 @@ def live(
     stdin_fd: int = 0,
     watch: MakeWatch = Watch,
     flight: FlightRecorder | None = None,
+    keep: Keep | None = None,
+    not_kept: str = "",
 ) -> Session:
     """A session over the server that is found, or that ``wanted`` names; a log ``-`` is a pipe.
 
@@ -266,6 +284,8 @@ def live(
         recorder=recorder,
         watch=lambda router, log: watch(wanted, cast(LogRouter, router), log, clock),
         flight=flight,
+        keep=keep,
+        not_kept=not_kept,
     )
 
 

@@ -26,13 +26,12 @@ from ds4top.archive.history_schema import (
     MIGRATIONS,
     PRUNED,
     DecodeRow,
-    PastEvent,
-    PastStart,
     Row,
     Subject,
     SubjectRow,
 )
 from ds4top.archive.paths import private_folder, reason_of
+from ds4top.core.kept import PastEvent, PastPrompts, PastStart
 from ds4top.sources.base import SYSTEM_CLOCK, Clock
 
 BATCH_S = 5.0
@@ -45,6 +44,9 @@ _ASK_S = 0.2
 _MAGIC = b"SQLite format 3\0"
 _ID_AT = 68
 _SIDES = ("", "-wal", "-shm")
+
+
+DecodePoint = tuple[float, int, float]
 
 
 class NotOursError(Exception):
@@ -66,9 +68,13 @@ class NoHistory:
         """None."""
         return []
 
-    def decode_points(self, subject: Subject, limit: int = 5_000) -> list[tuple[int, float]]:
+    def decode_points(self, subject: Subject, limit: int = 5_000) -> list[DecodePoint]:
         """None."""
         return []
+
+    def prompts(self, machine: str, since: float) -> PastPrompts | None:
+        """None."""
+        return None
 
     def minima(self, machine: str, since: float) -> list[tuple[float, int]]:
         """None."""
@@ -256,15 +262,24 @@ class History(NoHistory):
         )  # fmt: skip
         return [PastStart(*row) for row in rows]
 
-    def decode_points(self, subject: Subject, limit: int = 5_000) -> list[tuple[int, float]]:
-        """Context and tok/s of the newest samples, oldest first; none of a first request."""
+    def decode_points(self, subject: Subject, limit: int = 5_000) -> list[DecodePoint]:
+        """Time, context and tok/s of the newest samples, oldest first; none of a first request."""
         rows = self._ask(
-            "SELECT context_tokens, tps FROM decode JOIN subjects ON subject = id"
+            "SELECT at, context_tokens, tps FROM decode JOIN subjects ON subject = id"
             " WHERE machine = ? AND build = ? AND model = ? AND residency = ? AND NOT first"
             " ORDER BY at DESC, context_tokens DESC LIMIT ?",
             subject.machine, subject.build, subject.model, subject.residency, limit,
         )  # fmt: skip
-        return [(context, tps) for context, tps in reversed(rows)]
+        return [(at, context, tps) for at, context, tps in reversed(rows)]
+
+    def prompts(self, machine: str, since: float) -> PastPrompts | None:
+        """Figures of the requests from ``since`` on; ``None`` without any."""
+        rows = self._ask(
+            "SELECT COUNT(*), AVG(prompt_tokens), MAX(prompt_tokens - cached_tokens),"
+            " SUM(cause IS 'evicted') FROM requests WHERE machine = ? AND started >= ?",
+            machine, since,
+        )  # fmt: skip
+        return PastPrompts(*rows[0]) if rows and rows[0][0] else None
 
     def minima(self, machine: str, since: float) -> list[tuple[float, int]]:
         """The least headroom of each minute from ``since`` on: its begin, and bytes."""

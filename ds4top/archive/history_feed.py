@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ds4top.archive.history import NoHistory
 from ds4top.archive.history_schema import (
     DecodeRow,
     MinimumRow,
@@ -15,12 +15,16 @@ from ds4top.archive.history_schema import (
     request_row,
     start_row,
 )
+from ds4top.core.kept import start_s
 from ds4top.core.memtrack import MINUTE_S, MemoryTrack
 from ds4top.core.state import Life, LogState, Request
 
+if TYPE_CHECKING:
+    from ds4top.archive.history import NoHistory
+
 UNKNOWN = "unknown"
-_MOST_ROWS = 2_000
-"""Decode samples a call hands over: a long log is spread over several."""
+_MOST_ROWS, _MOST_REQUESTS = 2_000, 500
+"""Decode samples and requests a call looks at: a long log is spread over several."""
 
 
 @dataclass(slots=True)
@@ -32,13 +36,15 @@ class _Known:
 
 
 class Feed:
-    """Call ``take`` about once a second, ``close`` at the end. Not for a replay, nor for a demo."""
+    """Call ``take`` about once a second, ``close`` at the end. Not for a replay."""
 
     def __init__(self, history: NoHistory, machine: str) -> None:
         self._history = history
         self._machine = machine
         self._log: LogState | None = None
         self._minute: int | None = None
+        self.starts = 0
+        """How many starts were handed over."""
         self._forget()
 
     def _forget(self) -> None:
@@ -50,9 +56,15 @@ class Feed:
         self._ordinals: dict[int, int] = {}
         self._start: tuple[int, str] | None = None
 
-    def take(self, log: LogState, subject: Subject | None, memory: MemoryTrack) -> None:
+    def take(
+        self,
+        log: LogState,
+        subject: Subject | None,
+        memory: MemoryTrack,
+        started_wall: float | None = None,
+    ) -> None:
         """``subject``: the server that runs, ``None`` where none is seen. Its residency may be
-        ``unknown``; decode samples then wait until it is known.
+        ``unknown``; decode samples then wait until it is known. ``started_wall``: of its process.
         """
         if log is not self._log:
             # The whole of the log in place of its end: what is written twice is kept once.
@@ -60,8 +72,9 @@ class Feed:
             self._forget()
         self._take_requests(log)
         if subject is not None and log.life is not None:
-            self._take_start(log.life, subject)
-            if subject.residency != UNKNOWN:
+            self._take_start(log.life, subject, started_wall)
+            read = self._requests == log.requests_dropped + len(log.requests)
+            if subject.residency != UNKNOWN and read:
                 self._take_samples(log, log.life, subject)
         self._take_minutes(memory)
 
@@ -72,14 +85,15 @@ class Feed:
 
     def _take_requests(self, log: LogState) -> None:
         begin = max(self._requests - log.requests_dropped, 0)
-        for request in log.requests[begin:]:
+        end = min(len(log.requests), begin + _MOST_REQUESTS)
+        for request in log.requests[begin:end]:
             self._open.append(request)
             self._known[request.number] = _Known(request.life, request.first_of_life)
             if request.started_at is not None:
                 key = (request.started_at, request.prompt_tokens, request.cached_tokens)
                 self._ordinals[request.number] = self._equal[key]
                 self._equal[key] += 1
-        self._requests = log.requests_dropped + len(log.requests)
+        self._requests = log.requests_dropped + end
         # A client that went may be followed by the finish line of its request: not at once.
         self._give(self._over)
         self._over = [request for request in self._open if not request.is_open]
@@ -100,16 +114,18 @@ class Feed:
         if rows:
             self._history.add(rows)
 
-    def _take_start(self, life: Life, subject: Subject) -> None:
+    def _take_start(self, life: Life, subject: Subject, started_wall: float | None) -> None:
         done = (life.number, subject.residency)
         if self._start == done:
             return
         stages = json.dumps([[s.stage, s.done_gib, s.elapsed_s] for s in life.stages])
         row = start_row(
-            self._machine, life, subject.model, subject.build, subject.residency, stages
-        )
+            self._machine, life, subject.model, subject.build, subject.residency, stages,
+            start_s(life, started_wall),
+        )  # fmt: skip
         if row is not None:
             self._start = done
+            self.starts += 1
             self._history.add([row])
 
     def _take_samples(self, log: LogState, life: Life, subject: Subject) -> None:

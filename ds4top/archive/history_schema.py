@@ -183,24 +183,6 @@ class EventRow:
 Row = RequestRow | DecodeRow | SubjectRow | StartRow | MinimumRow | EventRow
 
 
-@dataclass(frozen=True, slots=True)
-class PastStart:
-    """A start that came up: how weights were held, seconds to load, when (epoch seconds)."""
-
-    residency: str
-    load_s: float
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class PastEvent:
-    """An event of the past; ``at`` epoch seconds."""
-
-    at: float
-    kind: str
-    text: str
-
-
 def request_row(machine: str, request: Request, life: Life | None, ordinal: int) -> RequestRow:
     """The row of a request that has ended. Raises ``ValueError`` for one without a start time."""
     if request.started_at is None:
@@ -216,7 +198,13 @@ def request_row(machine: str, request: Request, life: Life | None, ordinal: int)
 
 
 def start_row(
-    machine: str, life: Life, model: str, build: str, residency: str, stages: str | None = None
+    machine: str,
+    life: Life,
+    model: str,
+    build: str,
+    residency: str,
+    stages: str | None = None,
+    load_s: float | None = None,
 ) -> StartRow | None:
     """The row of a start that came up or failed; ``None`` while it loads or without a time."""
     at = life.listening_at if life.listened else life.begun_at
@@ -225,6 +213,4 @@ def start_row(
     failed = None
     if not life.listened and life.fatal is not None:
         failed = life.fatal.reason[:_FAILED_REASON_CHARS]
-    return StartRow(
-        machine, at, model, build, residency, life.load_s, life.listened, failed, stages
-    )
+    return StartRow(machine, at, model, build, residency, load_s, life.listened, failed, stages)

@@ -15,21 +15,20 @@ from ds4top.control.ask import Ask, ask
 from ds4top.control.capture import capture
 from ds4top.control.journal import Journal
 from ds4top.control.wayback import Parked, WayBack
+from ds4top.core.coldstart import REFERENCE_S
 from ds4top.core.config import Config
 from ds4top.core.derive import ServerState, status_of
-from ds4top.core.machine import DEFAULT_CTX, log_residency
+from ds4top.core.machine import DEFAULT_CTX
 from ds4top.core.memory import Residency, context_bytes
 from ds4top.core.model import Model
 from ds4top.core.plan import Action, Build, Facts, Flight, Mode, Spec, Supervisor
 from ds4top.core.plansteps import CONTAINERS, SYSTEMD
 from ds4top.core.process import ServerProcess, flag_value, resolved
-from ds4top.core.state import LogState, Phase
+from ds4top.core.state import Phase
 from ds4top.core.switch import DIRECT, NoWayError, change_mode
 from ds4top.sources.helpflags import HelpFlags
 from ds4top.sources.procfs import ProcFs
 
-REFERENCE_S: Mapping[str, float] = {"copy": 57.0, "mmap": 418.0}
-"""Starts of a q2 model on a Spark: read in sequence at 1.4 GB/s, and by page faults at 200 MB/s."""
 UNSEEN_S = 10.0
 CHUNK_TOKENS, CHUNK_ROWS = 2048, 2304
 
@@ -52,16 +51,6 @@ class Situation:
     mapped_without_switch: bool = False
 
 
-def _own_starts(log: LogState) -> dict[str, float]:
-    """Seconds of the last start by how the weights were held, of the lives in the log."""
-    found: dict[str, float] = {}
-    for life in log.lives:
-        held = log_residency(life)
-        if life.load_s is not None and held is not Residency.UNKNOWN:
-            found[held.value] = life.load_s
-    return found
-
-
 def situation_of(
     model: Model,
     *,
@@ -69,7 +58,7 @@ def situation_of(
     starts_s: Mapping[str, float] | None = None,
 ) -> Situation:
     """What the model shows. ``prefill_left_s``: the ETA of the running prefill, where one is known;
-    ``starts_s``: seconds of past starts by residency, where a history has them.
+    ``starts_s``: seconds of past starts by residency, where they are other than the model's.
     """
     machine, log = model.machine, model.log
     status = status_of(log, model.now)
@@ -101,7 +90,7 @@ def situation_of(
         held_bytes=machine.held_bytes if unified else None,
         weights_bytes=server.model_bytes if server is not None else None,
         context_bytes=machine.context_bytes(log) if alive else None,
-        starts_s=_own_starts(log) | dict(starts_s or {}),
+        starts_s=model.past_starts_s | dict(starts_s or {}),
         log_told=alive and life is not None and (life.listened or life.served),
         kv_disk=server.kv_dir is not None if server is not None and server.argv else None,
         mapped_without_switch=residency is Residency.MMAP and env is not None and DIRECT not in env,

@@ -15,6 +15,7 @@ from ds4top.core.gpu import GpuProcess, GpuSample, GpuTrack, server_bytes
 from ds4top.core.helptext import Flag
 from ds4top.core.kernlines import KernelTrack
 from ds4top.core.kvfile import KvDirSample
+from ds4top.core.loadtrack import BY_CACHE, BY_IO, BY_LOG, BY_NVML, BY_RSS, LoadTrack
 from ds4top.core.meminfo import MemorySample
 from ds4top.core.memory import (
     GIB,
@@ -52,6 +53,7 @@ class Machine:
     changed: tuple[str, ...] = ()
     vitals: Vitals | None = None
     memory: MemoryTrack = field(default_factory=MemoryTrack)
+    load: LoadTrack = field(default_factory=LoadTrack)
     gpus: dict[int, GpuTrack] = field(default_factory=dict)
     kernel: KernelTrack = field(default_factory=KernelTrack)
     flags: tuple[Flag, ...] | None = None
@@ -124,6 +126,8 @@ class Machine:
             ok_bytes=self.ok_bytes,
             critical_bytes=self.critical_bytes,
         )
+        if state is ServerState.LOADING and self.server is not None:
+            self.load.take(sample.wall, self.server.target, self._loaded(log))
         parts = self.parts(log)
         if parts is not None:
             self.memory.take_parts(sample.wall, parts)
@@ -172,7 +176,7 @@ class Machine:
             known = told is not Residency.UNKNOWN
             return told, "by its start-up lines" if known else "no server is seen"
         cached = self.vitals.model_cached_bytes if self.vitals else None
-        loading = life is not None and not life.listened
+        loading = life is not None and not (life.listened or life.served)
         return residency_of(server.model_bytes, self.held_bytes, cached, told=told, loading=loading)
 
     def server_memory(self, log: LogState) -> ServerMemory:
@@ -192,14 +196,12 @@ class Machine:
         server = self.server
         if server is None or server.model_bytes is None:
             return None
-        stages = log.life.stages if log.life else []
-        told = max((s.done_gib or 0.0 for s in stages if s.stage in ("tensors", "copy")), default=0)
-        held = self.held_bytes
+        told, held = told_bytes(log.life), self.held_bytes
         gpu = self.gpu
         sample = self.memory.sample
         # A demo's memory lives in a time of its own.
         near = gpu is not None and sample is not None and abs(gpu.t - sample.t) < MINUTE_S
-        known = [size for size in (int(told * GIB) or None, held) if size is not None]
+        known = [size for size in (told, held) if size is not None]
         copies = log_residency(log.life) is not Residency.MMAP
         return Loading(
             server.model_bytes,
@@ -208,6 +210,21 @@ class Machine:
             copies,
             loaded_t=gpu.t if gpu is not None and held is not None and near else None,
         )
+
+    def _loaded(self, log: LogState) -> list[tuple[str, int | None]]:
+        """Who tells how much of the weights is in place, by how they are held."""
+        told = [(BY_LOG, told_bytes(log.life))]
+        vitals, held = self.vitals, [(BY_NVML, self.held_bytes)]
+        read = [(BY_IO, vitals.read_bytes if vitals else None)]
+        mapped = [
+            (BY_RSS, vitals.file_bytes if vitals else None),
+            (BY_CACHE, vitals.model_cached_bytes if vitals else None),
+        ]
+        found = {
+            Residency.COPY: told + held,
+            Residency.MMAP: told + mapped,
+        }.get(log_residency(log.life), told + held + read)
+        return found if any(size for _, size in found) else read
 
     def context_bytes(self, log: LogState) -> int:
         """Context buffers: as printed, else by the formula for its ``--ctx``."""
@@ -243,6 +260,13 @@ class Machine:
     def waiting(self, log: LogState) -> int | None:
         """Requests that wait, by the server's connections."""
         return self.vitals.waiting(len(log.open)) if self.vitals else None
+
+
+def told_bytes(life: Life | None) -> int | None:
+    """Bytes of weights that the start-up lines tell as loaded."""
+    stages = life.stages if life else []
+    told = max((s.done_gib or 0.0 for s in stages if s.stage in ("tensors", "copy")), default=0.0)
+    return int(told * GIB) or None
 
 
 def log_residency(life: Life | None) -> Residency:

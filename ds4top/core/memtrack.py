@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ds4top.core.meminfo import MemorySample
@@ -270,6 +271,18 @@ class MemoryTrack:
     def by_minute(self) -> list[int | None]:
         """The least headroom of each minute of a day, oldest first; ``None`` where unknown."""
         return [None if value == _UNKNOWN else value for value in self.minutes]
+
+    def recall(self, minima: Iterable[tuple[float, int]]) -> None:
+        """Minutes before the first one that was seen, from a history: their begin and headroom."""
+        if self.minutes_from is None:
+            return
+        newest = self.minutes_from + len(self.minutes) - 1
+        known = {int(at // MINUTE_S): value for at, value in minima}
+        begin = min((each for each in known if each > newest - DAY_MINUTES), default=newest)
+        if begin < self.minutes_from:
+            before = range(begin, self.minutes_from)
+            self.minutes[:0] = array("q", [known.get(minute, _UNKNOWN) for minute in before])
+            self.minutes_from = begin
 
     def _forget(self) -> None:
         """Time went back (a replay): what was seen belongs to another run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
+from ds4top.core.kept import NOTHING_KEPT, Kept, last_starts
 from ds4top.core.machine import Machine
 from ds4top.core.state import LogState
 
@@ -60,3 +61,10 @@ class Model:
     speed: float = 1.0
     flags: frozenset[str] = frozenset()
     details: dict[str, str] = field(default_factory=dict)
+    kept: Kept = NOTHING_KEPT
+
+    @property
+    def past_starts_s(self) -> dict[str, float]:
+        """Seconds of the last start by residency, of the log and of earlier runs."""
+        found = last_starts(self.log, self.kept.starts)
+        return {residency: start.load_s for residency, start in found.items()}

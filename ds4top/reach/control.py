@@ -24,6 +24,7 @@ from ds4top.control.facts import Gatherer, Situation, situation_of
 from ds4top.core.config import Config, Scalar
 from ds4top.core.plan import Action, Mode, Outcome, Plan, Progress
 from ds4top.core.process import DEMO_MARK
+from ds4top.keep import recalled
 from ds4top.reach.configfile import load
 from ds4top.reach.status import look, wanted_of
 from ds4top.session import live
@@ -94,6 +95,8 @@ def seen(config: Config) -> tuple[Situation, list[int]]:
     try:
         look(session)
         model = session.model
+        if config.flag("history.keep"):
+            model.kept = recalled(model, os.environ)
         request = model.log.running
         book = RateBook()
         book.update(model.log)

@@ -14,6 +14,7 @@ from ds4top.core.config import Config
 from ds4top.core.figures import by_context
 from ds4top.core.standing import standing
 from ds4top.core.units import GIB
+from ds4top.keep import recalled
 from ds4top.reach.configfile import load
 from ds4top.report.jsonout import buckets_json
 from ds4top.session import Session, Wanted, live
@@ -84,7 +85,7 @@ def gathered(session: Session) -> tuple[dict[str, Any], str, str]:
     model = session.model
     status = standing(model)
     book = RateBook()
-    book.update(model.log)
+    book.update(model.log, model.kept)
     today = TodayBook().today(model, book)
     facts = alert_facts(model, status, book)
     alerts: tuple[Alert, ...] = alerts_now(facts, model.now)
@@ -108,6 +109,8 @@ def main(args: argparse.Namespace) -> int:
         print(f"ds4top: {problem}", file=sys.stderr)
     session = live(wanted_of(config))
     look(session)
+    if config.flag("history.keep"):
+        session.model.kept = recalled(session.model, os.environ)
     found, short, _ = gathered(session)
     session.supervisor.stopping.set()
     if args.json:

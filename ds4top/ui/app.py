@@ -188,7 +188,7 @@ class Ds4top(App[None]):
         screen = self.screen
         if not isinstance(screen, View) or not screen.is_mounted:
             return
-        self.book.update(self.model.log)
+        self.book.update(self.model.log, self.model.kept)
         with self.batch_update():
             screen.paint(frozen=self.look.frozen)
 

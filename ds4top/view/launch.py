@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from ds4top.core.launch import LaunchSpec, Setting, settings, start_facts
@@ -143,6 +144,19 @@ def starts_rows(model: Model) -> list[Row]:
                 f" ready in {fmt_duration(each.load_s):<10} {end}"
             )
         )
+    return out + _kept_starts(model)
+
+
+def _kept_starts(model: Model) -> list[Row]:
+    """Starts with this model that earlier runs have seen come up, and the log does not hold."""
+    own = [life.listening_at for life in model.log.lives]
+    past = [start for start in model.kept.starts if start.at not in own][:6]
+    if not past:
+        return []
+    out = [row((" EARLIER", "title"), ("   kept on this machine, the same model", "dim"))]
+    for each in past:
+        when = datetime.fromtimestamp(each.at, model.tz).strftime("%d %b %H:%M")
+        out.append(row(f"  {when}   {each.residency:<8} ready in {fmt_duration(each.load_s)}"))
     return out
 
 

@@ -14,6 +14,7 @@ from ds4top.core.units import (
     fmt_tokens,
     fmt_tps,
 )
+from ds4top.view.coldstart import compact_start
 from ds4top.view.look import Look
 from ds4top.view.memory import compact_memory
 from ds4top.view.now import (
@@ -108,6 +109,8 @@ def compact_rows(
     model: Model, status: Status, look: Look, book: RateBook, today: Today, width: int
 ) -> tuple[Row, ...]:
     """The whole view in a few lines, the most telling first: 60x12 and smaller."""
+    if loading := compact_start(model, status, width, look):
+        return (*loading, *compact_memory(model, status, width))
     request = shown_request(model, look)
     limit = context_limit(model)
     life = model.log.life

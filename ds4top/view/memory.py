@@ -9,6 +9,7 @@ from ds4top.core.memory import GIB, Parts, fits_bytes
 from ds4top.core.memtrack import MemoryTrack
 from ds4top.core.model import Model
 from ds4top.core.units import fmt_age, fmt_duration, fmt_gib
+from ds4top.view.coldstart import start_section
 from ds4top.view.gpu import gpu_items, gpu_row
 from ds4top.view.look import Look
 from ds4top.view.now import context_limit
@@ -229,6 +230,7 @@ def memory_view(model: Model, status: Status, width: int, look: Look) -> tuple[R
     if machine.autopsy is not None:
         rows += [row(""), row((" THE LAST END", "title"))]
         rows += [row((f"  {line}", "warn")) for line in machine.autopsy.lines]
+    rows += start_section(model, status, width, look)
     rows += _headroom_rows(model, status, width, look)
     rows += _fit_rows(model)
     rows += _tenants(model, width)
@@ -274,7 +276,7 @@ def _headroom_rows(model: Model, status: Status, width: int, look: Look) -> list
     lowest = track.lowest()
     sample = track.sample
     assert sample is not None
-    said = [f"lowest {fmt_gib(lowest, unit=True)}", f"MemFree {fmt_gib(sample.free_bytes)}"]
+    said = [f"lowest in 24 h {fmt_gib(lowest, unit=True)}", f"MemFree {fmt_gib(sample.free_bytes)}"]
     said.append(f"MemAvailable {fmt_gib(sample.available_bytes)}")
     if sample.blocks is not None:
         huge = sample.blocks.huge_known
@@ -353,8 +355,23 @@ def _kills(model: Model) -> list[Row]:
             when = datetime.fromtimestamp(kill.wall, model.tz).strftime("%d %b %H:%M:%S")
         pid = "" if kill.pid is None else f" {kill.pid}"
         rows.append(row(f"  {when}  ", (f"{kill.comm}{pid}", "crit"), f" by {kill.by}"))
+    rows += _kept_kills(model)
     if machine.kernel.no_memory:
         rows.append(
             row(f"  NV_ERR_NO_MEMORY {machine.kernel.no_memory} times; one alone means nothing")
         )
     return rows
+
+
+def _kept_kills(model: Model) -> list[Row]:
+    """Kills of earlier days, which the kernel's log may have forgotten."""
+    since = min((kill.wall for kill in model.machine.kernel.kills if kill.wall), default=model.now)
+    past = [each for each in model.kept.events if each.kind == "oom" and each.at < since - 300]
+    return [
+        row(
+            f"  {datetime.fromtimestamp(each.at, model.tz):%d %b %H:%M:%S}  ",
+            each.text,
+            ("   kept", "dim"),
+        )
+        for each in past[-4:]
+    ]

@@ -11,6 +11,7 @@ from ds4top.core.events import STAGES
 from ds4top.core.model import Model
 from ds4top.core.state import End, Phase, Request
 from ds4top.core.units import fmt_age, fmt_duration, fmt_k, fmt_pct, fmt_ratio, fmt_tokens, fmt_tps
+from ds4top.view.coldstart import start_rows
 from ds4top.view.look import Look
 from ds4top.view.rates import RateBook
 from ds4top.view.text import Row, bar, columns, row
@@ -80,8 +81,10 @@ def now_rows(
 ) -> tuple[Row, ...]:
     """Up to nine rows; the same figures stand in the same places while a request runs."""
     request = shown_request(model, look)
-    if status.state in (ServerState.LOADING, ServerState.FAILED):
-        return _start_rows(model, status, width, look)
+    if status.state is ServerState.LOADING:
+        return start_rows(model, status, width, look)
+    if status.state is ServerState.FAILED:
+        return _failed_rows(model, status, width, look)
     if request is None:
         return _empty_rows(model, status, width)
     rows = [
@@ -248,7 +251,7 @@ def verdict(ratio: float | None) -> Row:
     return row((f"{fmt_ratio(ratio)}  {word}", "ok"))
 
 
-def _start_rows(model: Model, status: Status, width: int, look: Look) -> tuple[Row, ...]:
+def _failed_rows(model: Model, status: Status, width: int, look: Look) -> tuple[Row, ...]:
     life = model.log.life
     assert life is not None
     rows = [row((f" {status.state.value.upper()}", "title"))]
@@ -264,17 +267,7 @@ def _start_rows(model: Model, status: Status, width: int, look: Look) -> tuple[R
         if stage.done_gib is not None and stage.total_gib:
             cells = max(width - _LABEL - 8, 4)
             rows.append(labelled("", bar(stage.done_gib / stage.total_gib, cells, look.charset)))
-    if status.state is ServerState.LOADING:
-        if life.engine_at is not None:
-            rows.append(labelled("so far", fmt_age(max(0.0, model.now - life.engine_at))))
-        if life.stage_heard_at is not None:
-            rows.append(labelled("quiet for", fmt_age(max(0.0, model.now - life.stage_heard_at))))
-        rows.append(labelled("usually", (_USUAL_LOADS, "dim")))
     return tuple(rows[:9])
-
-
-_USUAL_LOADS = "57 s copied (--no-mmap), 7 m mapped, on a Spark"
-"""Start-up of 80 GiB of weights on one DGX Spark, measured by its owner."""
 
 
 def _empty_rows(model: Model, status: Status, width: int) -> tuple[Row, ...]:

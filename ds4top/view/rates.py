@@ -13,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 
 from ds4top.core.fit import (
+    FROM_TOKENS,
     DecodeLine,
     ExpectedRate,
     PrefillLine,
@@ -25,8 +26,12 @@ from ds4top.core.fit import (
     reference_for,
     without,
 )
+from ds4top.core.kept import NOTHING_KEPT, Kept
+from ds4top.core.machine import log_residency
+from ds4top.core.memory import Residency
 from ds4top.core.model import Model
 from ds4top.core.state import LogState, Request
+from ds4top.core.units import fmt_tokens
 from ds4top.view.look import Look
 from ds4top.view.plot import Bound, Curve, PlotSpec, Points, trace
 
@@ -63,28 +68,53 @@ class RateBook:
     """Options that the server's help lists, where known: they tell the build."""
     scale: float = 1.0
     """How many times faster than the clock a demonstration runs; the reference goes with it."""
+    recalled: int = 0
+    """Samples of earlier runs that are in the decode line, from 1,024 tokens up."""
     _built_on: date | None = None
     _decode_samples: int = -1
     _prefill_samples: int = -1
+    _kept: Kept = NOTHING_KEPT
 
-    def update(self, log: LogState) -> None:
+    def update(self, log: LogState, kept: Kept = NOTHING_KEPT) -> None:
         """Fit again if there is enough that is new."""
         self._built_on = built_on(log)
         count = len(log.decode) + log.decode.dropped
-        if count < self._decode_samples or count > self._decode_samples * 1.05:
-            self._decode_samples = count
-            first = {r.number for r in log.requests if r.first_of_life}
-            samples = log.decode
-            contexts, rates = without(samples.request, first, samples.context, samples.tps)
-            self.decode = decode_line([int(x) for x in contexts], rates)
+        grown = count < self._decode_samples or count > self._decode_samples * 1.05
+        if grown or kept is not self._kept:
+            self._decode_samples, self._kept = count, kept
+            self._fit_decode(log, kept)
         count = len(log.prefill) + log.prefill.dropped
         if count < self._prefill_samples or count > self._prefill_samples * 1.05:
             self._prefill_samples = count
             self.prefill = prefill_line(log.prefill.context, log.prefill.tps)
 
+    def _fit_decode(self, log: LogState, kept: Kept) -> None:
+        """The line of this server's own samples: those of the log, and older ones that were kept.
+
+        A life that held its weights otherwise was another one, and so are the first requests.
+        """
+        samples, told = log.decode, log_residency(log.life)
+        others = {
+            life.number
+            for life in log.lives
+            if Residency.UNKNOWN not in (told, log_residency(life)) and log_residency(life) != told
+        }
+        left_out = {r.number for r in log.requests if r.first_of_life or r.life in others}
+        contexts, rates = without(samples.request, left_out, samples.context, samples.tps)
+        since = samples.at[0] if len(samples) else float("inf")
+        older = [point for point in kept.decode if point[0] < since]
+        self.recalled = sum(1 for _, context, _ in older if context >= FROM_TOKENS)
+        self.decode = decode_line(
+            [*(context for _, context, _ in older), *(int(x) for x in contexts)],
+            [*(tps for _, _, tps in older), *rates],
+        )
+
     def expected(self, context_tokens: int) -> ExpectedRate | None:
         """The decode rate to expect at a context, and from where."""
         found = expected_decode(context_tokens, self.decode, curves(), self.flags, self._built_on)
+        if found is not None and self.decode is not None and self.recalled:
+            words = f"{found.source[:-1]}, {fmt_tokens(self.recalled)} of earlier runs)"
+            return ExpectedRate(found.tps, words)
         if found is None or self.decode is not None or self.scale == 1.0:
             return found
         return ExpectedRate(found.tps * self.scale, f"{found.source} ×{self.scale:g}")

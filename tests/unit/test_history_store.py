@@ -22,13 +22,12 @@ from ds4top.archive.history_schema import (
     DecodeRow,
     EventRow,
     MinimumRow,
-    PastEvent,
-    PastStart,
     RequestRow,
     StartRow,
     Subject,
 )
 from ds4top.archive.paths import machine_key, private_folder, state_dir
+from ds4top.core.kept import PastEvent, PastPrompts, PastStart
 from ds4top.core.logread import LogReader
 from ds4top.core.meminfo import MemorySample
 from ds4top.core.memtrack import MemoryTrack
@@ -88,12 +87,15 @@ def test_all_kinds_come_back(tmp_path):
     ]
     assert kept.past_starts("spark", "other.gguf") == []
     assert kept.past_starts("other", "q2.gguf") == []
-    assert kept.decode_points(SPARK) == [(1_000, 14.0), (1_001, 13.99), (1_002, 13.98)]
-    assert kept.decode_points(SPARK, limit=1) == [(1_002, 13.98)]
+    points_at = [(NOW - 3600 + n, 1_000 + n, 14.0 - n / 100) for n in range(3)]
+    assert kept.decode_points(SPARK) == points_at
+    assert kept.decode_points(SPARK, limit=1) == points_at[2:]
     assert kept.decode_points(replace(SPARK, residency="mmap")) == []
     assert kept.minima("spark", NOW - 61) == [(NOW - 60, 7 * GIB)]
     assert kept.minima("spark", NOW - 59) == []
     assert kept.events("spark", 0.0) == [PastEvent(NOW - 5, "gone", "it went")]
+    assert kept.prompts("spark", NOW - 61) == PastPrompts(1, 48_113.0, 46_065, 0)
+    assert kept.prompts("spark", NOW - 59) is None
     assert rows(kept.path, "SELECT cause, ttft_s FROM requests") == [("diverged", 153.2)]
     kept.close()
 
@@ -207,7 +209,7 @@ def test_a_full_queue_drops_and_counts_and_never_waits(tmp_path):
     kept.add(points(5))
     assert kept.dropped == 2
     kept.turn()
-    assert [context for context, _ in kept.decode_points(SPARK)] == [1_000, 1_001, 1_002]
+    assert [context for _, context, _ in kept.decode_points(SPARK)] == [1_000, 1_001, 1_002]
     kept.add(points(1, NOW))
     kept.turn()
     assert (kept.written, kept.dropped) == (4, 2)

@@ -10,6 +10,7 @@ from ds4top.ui.screens.base import View
 from ds4top.ui.screens.live import RequestTable
 from ds4top.ui.widgets.lines import TableView
 from ds4top.view import places
+from ds4top.view.coldstart import start_section
 from ds4top.view.launch import launch_view
 from ds4top.view.memory import memory_view
 from ds4top.view.text import Row, row, row_text
@@ -93,10 +94,12 @@ class Launch(Page):
 
     def rows(self) -> tuple[Row, ...]:
         """Settings and starts."""
-        model = self.ds4top.model
+        app = self.ds4top
+        model, width = app.model, self.size.width
         if model.machine.server is None:
             return places.start_view(model)
-        return launch_view(model, self.size.width)
+        loading = start_section(model, app.status(), width, app.look)
+        return (*loading[1:], *loading[:1], *launch_view(model, width))
 
 
 class Day(Page):
