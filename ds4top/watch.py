@@ -16,7 +16,9 @@ from ds4top.archive.codec import decode
 from ds4top.core.derive import ServerState, status_of
 from ds4top.core.gpu import GpuProcess, GpuSample
 from ds4top.core.kernlines import DriverNoMemory, OomKill, Xid
+from ds4top.core.helptext import names_of
 from ds4top.core.kvfile import KvDirSample
+from ds4top.core.kvpolicy import build_by_flags
 from ds4top.core.machine import Machine
 from ds4top.core.meminfo import Blocks, MemorySample
 from ds4top.core.plan import Target
@@ -136,6 +138,7 @@ class Watch:
                 machine.kernel.take(sample.events, self._clock.wall())
             case AbilitiesSeen():
                 machine.flags, machine.variables = sample.flags, sample.variables
+                self._configure_kv()
             case KvDirSample():
                 machine.kv = sample
             case ModelsAnswer():
@@ -179,7 +182,15 @@ class Watch:
         self.detach(KV_NAME)
         self._kv_path = path
         self._kv = KvDirectory(Path(path), budget_bytes=budget_bytes, clock=self._clock)
+        self._configure_kv()
         self.attach(self._kv)
+
+    def _configure_kv(self) -> None:
+        """Which build deletes there, as far as its help tells."""
+        server, flags = self.machine.server, self.machine.flags
+        if self._kv is not None and server is not None and flags is not None:
+            build = build_by_flags(names_of(flags))
+            self._kv.configure(budget_bytes=server.kv_budget_bytes, build=build)
 
     def _point_http(self, url: str) -> None:
         if url == self._url:
