@@ -106,6 +106,9 @@ class Session:
             self.supervisor.add(self._flight.pump)
         if self.watch is not None:
             self.watch.attach, self.watch.detach = self.supervisor.add, self.supervisor.remove
+            self.watch.wake = self.supervisor.wake
+        if isinstance(self.source, LogRouter):
+            self.source.on_pointed = lambda: self.supervisor.wake(self.source.name)
         self.supervisor.start()
 
     def close(self) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 from ds4top.archive.codec import decode
 from ds4top.core.derive import ServerState, status_of
 from ds4top.core.gpu import GpuProcess, GpuSample
-from ds4top.core.kernlines import DriverNoMemory, OomKill, Xid
 from ds4top.core.helptext import names_of
+from ds4top.core.kernlines import DriverNoMemory, OomKill, Xid
 from ds4top.core.kvfile import KvDirSample
 from ds4top.core.kvpolicy import build_by_flags
 from ds4top.core.machine import Machine
@@ -73,9 +73,11 @@ class Watch:
         nvml: NvmlSource | None = None,
         kernel: Source | None = None,
         cached: Callable[[str], int | None] | None = None,
+        getter: Callable[[str], HttpGetter] = HttpGetter,
     ) -> None:
         """``host``, ``nvml``, ``kernel`` and ``cached`` stand in for the real ones (the demo)."""
         self._cached = cached
+        self._getter = getter
         self.machine = Machine()
         if wanted.warning_bytes is not None:
             self.machine.ok_bytes = wanted.warning_bytes
@@ -88,6 +90,7 @@ class Watch:
         self._procfs = procfs or ProcFs()
         self.attach: Callable[[Source], object] = lambda source: None
         self.detach: Callable[[str], None] = lambda name: None
+        self.wake: Callable[[str], None] = lambda name: None
         self._kv: KvDirectory | None = None
         self._kv_path: str | None = None
         self._url: str | None = None
@@ -129,9 +132,12 @@ class Watch:
                     machine.take_memory(machine.memory.sample, self._log(), self._state())
             case ServersSeen():
                 chosen = sample.chosen if self._writes_it(sample.chosen) else None
+                known = machine.server.target if machine.server is not None else None
                 machine.seen(sample.servers, chosen)
                 if chosen is not None:
                     self._follow(chosen)
+                    if chosen.target != known:
+                        self.wake("vitals")
             case ServerGone():
                 machine.ended(sample.target, sample.wall)
             case KernelLines():
@@ -200,7 +206,7 @@ class Watch:
         for name in (MODELS_NAME, METRICS_NAME):
             self.detach(name)
         self._url = url
-        getter = HttpGetter(url)
+        getter = self._getter(url)
         self._metrics = MetricsSource(getter, self._clock)
         self.attach(ModelsSource(getter, self._clock))
         self.attach(self._metrics)
