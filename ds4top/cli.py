@@ -23,7 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if words and (found := COMMANDS.get(words[0])) is not None:
         args = command_parser(words[0]).parse_args(words[1:])
-        return int(importlib.import_module(found[1]).main(args))
+        # Imports make a great many objects and no garbage.
+        gc.disable()
+        command = importlib.import_module(found[1])
+        gc.enable()
+        return int(command.main(args))
     if words and not words[0].startswith("-"):
         return _complain(f"no command named {words[0]}; ds4top --help lists them")
     return _dashboard(build_parser().parse_args(words))

@@ -7,15 +7,13 @@ calls. Nothing in here knows Textual, so that ``status`` and tests can use it al
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from pathlib import Path
 from threading import Event as StopEvent
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ds4top import __version__, health
-from ds4top.archive.record import Recorder, RecordingError, read_recording
 from ds4top.core.events import KvHit
 from ds4top.core.logread import LogReader
 from ds4top.core.machine import Machine
@@ -24,12 +22,9 @@ from ds4top.core.reduce import Reducer
 from ds4top.core.stamps import DAY_S, StampClock
 from ds4top.core.standing import standing
 from ds4top.core.state import LogState
-from ds4top.flight import FlightRecorder
-from ds4top.keep import Keep
 from ds4top.sources.base import SYSTEM_CLOCK, Clock, Source
 from ds4top.sources.logroute import LogRouter, opener
 from ds4top.sources.mailbox import Mailbox
-from ds4top.sources.replay import ReplayClock, ReplaySource
 from ds4top.sources.samples import (
     HistoryProgress,
     HistorySwap,
@@ -41,8 +36,14 @@ from ds4top.sources.samples import (
     SourceOk,
 )
 from ds4top.sources.supervisor import Supervisor
-from ds4top.sources.tracks import LogTrack, RecordTrack, Track
 from ds4top.watch import Wanted, Watch, recorded_sample
+
+if TYPE_CHECKING:
+    from ds4top.archive.record import Recorder
+    from ds4top.flight import FlightRecorder
+    from ds4top.keep import Keep
+    from ds4top.sources.replay import ReplayClock, ReplaySource
+    from ds4top.sources.tracks import Track
 
 MakeWatch = Callable[[Wanted, LogRouter, Callable[[], LogState], Clock], Watch]
 
@@ -124,6 +125,9 @@ class Session:
             self.supervisor.add(self._keep)
         if self.watch is not None:
             self.watch.attach, self.watch.detach = self.supervisor.add, self.supervisor.remove
+            self.watch.wake = self.supervisor.wake
+        if isinstance(self.source, LogRouter):
+            self.source.on_pointed = lambda: self.supervisor.wake(self.source.name)
 
     def close(self) -> None:
         """Stop the threads; a recording and the history are written to their ends."""
@@ -275,6 +279,10 @@ def live(
 
     recorder = None
     if record is not None:
+        import platform
+
+        from ds4top.archive.record import Recorder
+
         recorder = Recorder(record, {"name": platform.node()}, __version__, clock=clock)
     return Session(
         make_source,
@@ -302,6 +310,8 @@ def replay(
     ``fixed`` stops its clock, for tests and pictures: time moves by ``advance`` only. Raises
     ``RecordingError`` for a recording that cannot be read, ``OSError`` for a missing file.
     """
+    from ds4top.sources.replay import ReplayClock, ReplaySource
+
     monotonic = None if fixed else SYSTEM_CLOCK.monotonic
     clock = ReplayClock(speed, monotonic)
     track = _track(path, tz, year)
@@ -320,6 +330,9 @@ def replay(
 
 
 def _track(path: str, tz: tzinfo | None, year: int | None) -> Track:
+    from ds4top.archive.record import read_recording
+    from ds4top.sources.tracks import LogTrack, RecordTrack
+
     with Path(path).open("rb") as file:
         head = file.read(64)
     if head.lstrip().startswith(b'{"schema"'):
@@ -327,4 +340,4 @@ def _track(path: str, tz: tzinfo | None, year: int | None) -> Track:
     return LogTrack(path, lambda mtime: StampClock(mtime + DAY_S, tz, year).at)
 
 
-__all__ = ["LIVE_LIMIT", "RecordingError", "Session", "Wanted", "live", "replay"]
+__all__ = ["LIVE_LIMIT", "Session", "Wanted", "live", "replay"]

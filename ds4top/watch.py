@@ -15,9 +15,10 @@ from typing import Any
 from ds4top.archive.codec import decode
 from ds4top.core.derive import ServerState, status_of
 from ds4top.core.gpu import GpuProcess, GpuSample
-from ds4top.core.helptext import Flag
+from ds4top.core.helptext import Flag, names_of
 from ds4top.core.kernlines import DriverNoMemory, OomKill, Xid
 from ds4top.core.kvfile import Filesystem, KvDirSample, KvEntry
+from ds4top.core.kvpolicy import build_by_flags
 from ds4top.core.machine import Machine
 from ds4top.core.meminfo import Blocks, MemorySample
 from ds4top.core.plan import Target
@@ -80,9 +81,11 @@ class Watch:
         nvml: NvmlSource | None = None,
         kernel: Source | None = None,
         cached: Callable[[str], int | None] | None = None,
+        getter: Callable[[str], HttpGetter] = HttpGetter,
     ) -> None:
         """``host``, ``nvml``, ``kernel`` and ``cached`` stand in for the real ones (the demo)."""
         self._cached = cached
+        self._getter = getter
         self.machine = Machine()
         if wanted.warning_bytes is not None:
             self.machine.ok_bytes = wanted.warning_bytes
@@ -95,6 +98,7 @@ class Watch:
         self._procfs = procfs or ProcFs()
         self.attach: Callable[[Source], object] = lambda source: None
         self.detach: Callable[[str], None] = lambda name: None
+        self.wake: Callable[[str], None] = lambda name: None
         self._kv: KvDirectory | None = None
         self._kv_path: str | None = None
         self._url: str | None = None
@@ -138,15 +142,19 @@ class Watch:
                     machine.take_memory(machine.memory.sample, self._log(), self._state())
             case ServersSeen():
                 chosen = sample.chosen if self._writes_it(sample.chosen) else None
+                known = machine.server.target if machine.server is not None else None
                 machine.seen(sample.servers, chosen)
                 if chosen is not None:
                     self._follow(chosen)
+                    if chosen.target != known:
+                        self.wake("vitals")
             case ServerGone():
                 machine.ended(sample.target, sample.wall)
             case KernelLines():
                 machine.kernel.take(sample.events, self._clock.wall())
             case AbilitiesSeen():
                 machine.flags, machine.variables = sample.flags, sample.variables
+                self._configure_kv()
             case KvDirSample():
                 machine.kv = sample
             case ModelsAnswer():
@@ -190,7 +198,15 @@ class Watch:
         self.detach(KV_NAME)
         self._kv_path = path
         self._kv = KvDirectory(Path(path), budget_bytes=budget_bytes, clock=self._clock)
+        self._configure_kv()
         self.attach(self._kv)
+
+    def _configure_kv(self) -> None:
+        """Which build deletes there, as far as its help tells."""
+        server, flags = self.machine.server, self.machine.flags
+        if self._kv is not None and server is not None and flags is not None:
+            build = build_by_flags(names_of(flags))
+            self._kv.configure(budget_bytes=server.kv_budget_bytes, build=build)
 
     def _point_http(self, url: str) -> None:
         if url == self._url:
@@ -200,7 +216,7 @@ class Watch:
         for name in (MODELS_NAME, METRICS_NAME):
             self.detach(name)
         self._url = url
-        getter = HttpGetter(url)
+        getter = self._getter(url)
         self._metrics = MetricsSource(getter, self._clock)
         self.attach(ModelsSource(getter, self._clock))
         self.attach(self._metrics)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -202,6 +201,8 @@ class _File:
 
 def read_file(text: str, name: str, actions: Sequence[str] = ()) -> _File:
     """The settings of a TOML text. ``name`` is what messages call it; ``actions`` are known ids."""
+    import tomllib
+
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

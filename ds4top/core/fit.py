@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from itertools import compress
 from math import fsum
-from statistics import median
 from typing import NamedTuple
 
 MIN_SAMPLES = 20
@@ -110,6 +109,9 @@ def decode_line(contexts: Sequence[int], rates_tps: Sequence[float]) -> DecodeLi
     ``None`` below 20 samples from 1,024 tokens up, or where they span less than a factor of four
     in context. Of many samples an even choice is used, so that it costs a few milliseconds.
     """
+    # It brings fractions and decimals, and most looks have no line to fit.
+    from statistics import median
+
     scanned = _thin(len(contexts), _MAX_SCANNED)
     points = sorted(
         (contexts[i], 1000 / rates_tps[i])

@@ -17,6 +17,7 @@ from ds4top.core.kvfile import ABI, AUGUST_2026, MAY_2026, Build, KvEntry
 
 HALF_LIFE_S = 21_600.0
 _LEAST_HITS = 0.01
+_SINCE_JUNE = frozenset(("--prefill-chunk", "--ssd-streaming", "--batched-session", "--max-queue"))
 _ANCHORS = frozenset(("cold", "evict", "shutdown"))
 _SUPERSEDED_LEAST = 0.05
 _SUPERSEDED_BY_HITS = 0.45
@@ -38,6 +39,14 @@ def build_of(entries: Iterable[KvEntry]) -> Build | None:
         return None
     newest = max(dated, key=lambda pair: pair[0])[1]
     return AUGUST_2026 if newest.abi == ABI else MAY_2026
+
+
+def build_by_flags(names: Collection[str]) -> Build | None:
+    """The build by the options that its help lists; ``None`` where they do not tell.
+
+    Those named here came after the change of 2026-05-26; a help without them tells nothing.
+    """
+    return AUGUST_2026 if _SINCE_JUNE & frozenset(names) else None
 
 
 def live_hits(entry: KvEntry, now_s: float) -> float:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from ds4top.core.autopsy import Autopsy
 from ds4top.core.derive import ServerState
 from ds4top.core.gpu import GpuProcess, GpuSample, GpuTrack, server_bytes
 from ds4top.core.helptext import Flag
@@ -34,6 +34,9 @@ from ds4top.core.process import ServerProcess, changes
 from ds4top.core.serverinfo import MetricsSample, ModelsAnswer, PropsSample, SlotsSample
 from ds4top.core.state import Life, LogState, Phase
 from ds4top.core.vitals import Vitals
+
+if TYPE_CHECKING:
+    from ds4top.core.autopsy import Autopsy
 
 DEFAULT_CTX = 32_768
 _PAST = 50

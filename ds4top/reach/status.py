@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from functools import partial
 from typing import Any
 
 from ds4top.core.alerts import Alert, alerts_now
@@ -18,15 +19,18 @@ from ds4top.keep import recalled
 from ds4top.reach.configfile import load
 from ds4top.report.jsonout import buckets_json
 from ds4top.session import Session, Wanted, live
+from ds4top.sources.plainget import PlainGetter
 from ds4top.view.facts import alert_facts
 from ds4top.view.launch import settings_json
 from ds4top.view.rates import RateBook
 from ds4top.view.status import LEVELS, document, line, state_of
 from ds4top.view.today import TodayBook
+from ds4top.watch import Watch
 
 LOOK_S = 1.5
 """A look takes no longer, whatever is slow; what has not answered by then is not known."""
-_TURN_S = 0.01
+_TURN_S = 0.05
+_WITH_CHILDREN = ("log", "kernel log")
 _EXITS = dict(zip(LEVELS, range(4), strict=True))
 
 
@@ -61,8 +65,8 @@ def look(session: Session, most_s: float = LOOK_S) -> None:
         session.tick()
         if settled(session):
             break
-        # Threads report when they have something; there is nothing to wait on for all of them.
-        session.supervisor.stopping.wait(_TURN_S)
+        # A source that has nothing to say ends its turn without a word: hence a limit.
+        session.mailbox.wait(_TURN_S)
     session.tick()
 
 
@@ -107,12 +111,11 @@ def main(args: argparse.Namespace) -> int:
     config = load(args.config, os.environ, flags)
     for problem in config.problems:
         print(f"ds4top: {problem}", file=sys.stderr)
-    session = live(wanted_of(config))
+    session = live(wanted_of(config), watch=partial(Watch, getter=PlainGetter))
     look(session)
     if config.flag("history.keep"):
         session.model.kept = recalled(session.model, os.environ)
     found, short, _ = gathered(session)
-    session.supervisor.stopping.set()
     if args.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
     elif args.line:
@@ -120,8 +123,8 @@ def main(args: argparse.Namespace) -> int:
     else:
         print("\n".join(words(found, short)))
     sys.stdout.flush()
-    # Threads may hang in a driver; there is nothing left to lose.
-    session.close()
+    # Threads may hang in a driver, and there is nothing to lose; only children are waited for.
+    session.supervisor.stop(names=_WITH_CHILDREN)
     return _EXITS[found["level"]]
 
 

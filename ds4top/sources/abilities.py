@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ds4top.core.helptext import Flag
 from ds4top.core.plan import Target
 from ds4top.core.process import ServerProcess
 from ds4top.sources.base import SourceFault
-from ds4top.sources.helpflags import HelpFlags
+
+if TYPE_CHECKING:
+    from ds4top.sources.helpflags import HelpFlags
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class LaunchAbilities:
         self, watched: Callable[[], ServerProcess | None], asker: HelpFlags | None = None
     ) -> None:
         self._watched = watched
-        self._asker = asker or HelpFlags(None, keep=("--standin-profile",))
+        self._asker = asker
         self._asked: Target | None = None
 
     def open(self) -> None:
@@ -45,6 +48,11 @@ class LaunchAbilities:
             return ()
         if server.argv is None:
             raise SourceFault("permission", "its command line cannot be read")
+        if self._asker is None:
+            # Not before there is something to ask: a single look ends sooner.
+            from ds4top.sources.helpflags import HelpFlags
+
+            self._asker = HelpFlags(None, keep=("--standin-profile",))
         pid = server.target.pid
         found = self._asker.read(server.argv, f"/proc/{pid}/exe", server.env or (), server.cwd)
         self._asked = server.target

@@ -39,7 +39,7 @@ MOST_BYTES = 1 << 20
 PROPS_EVERY_S = 60.0
 KEY_VARIABLE = "DS4TOP_API_KEY"
 _UNSUPPORTED = frozenset((404, 405, 501))
-_DENIED = frozenset((401, 403))
+DENIED = frozenset((401, 403))
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
@@ -146,7 +146,7 @@ class HttpGetter:
             raise self._fault(error, path, late=guard.fired) from error
         if guard.fired:
             raise self._late(path)
-        if status in _DENIED:
+        if status in DENIED:
             raise SourceFault("permission", self._denied(status, body))
         if 300 <= status < 400:
             raise SourceFault("parse", f"{self.url}{path} redirects ({status}): give the last URL")

@@ -70,6 +70,9 @@ class LogRouter:
         self._wanted: LogAddress | None = None
         self._current: LogAddress | None = None
         self._inner: LogReading | None = None
+        self._fresh = False
+        self.on_pointed: Callable[[], None] = lambda: None
+        """Told of a new address, so that nobody waits for the next turn."""
 
     @property
     def address(self) -> LogAddress | None:
@@ -78,12 +81,14 @@ class LogRouter:
 
     def point(self, address: LogAddress | None) -> None:
         """Read this log from the next turn on; ``None`` reads none and keeps what is known."""
-        self._wanted = address
+        if address != self._wanted:
+            self._wanted = address
+            self.on_pointed()
 
     @property
     def interval_s(self) -> float:
         """The log's own pace; without one, how soon a new address is looked for."""
-        if self._wanted != self._current:
+        if self._fresh or self._wanted != self._current:
             return 0.0
         return self._inner.interval_s if self._inner is not None else _UNPOINTED_S
 
@@ -93,7 +98,8 @@ class LogRouter:
     def read(self, now: float) -> Sequence[object]:
         """A turn of the present log; the change to another one is a turn of its own."""
         wanted = self._wanted
-        if wanted != self._current:
+        self._fresh = wanted != self._current
+        if self._fresh:
             return self._change(wanted, now)
         return self._inner.read(now) if self._inner is not None else ()
 
@@ -109,12 +115,14 @@ class LogRouter:
             self._inner.close()
             self._inner = None
         had = self._current
+        if wanted is not None:
+            inner = self._make(wanted)
+            # One that cannot be opened is tried again: it is not the present one yet.
+            inner.open()
+            self._inner = inner
         self._current = wanted
         if wanted is None:
             return ()
-        inner = self._make(wanted)
-        inner.open()
-        self._inner = inner
         return (ReplayReset(now),) if had is not None else ()
 
 

@@ -7,7 +7,7 @@ so and keeps its bytes where they came from.
 from __future__ import annotations
 
 from collections import Counter, deque
-from threading import Condition
+from threading import Condition, Event
 
 DEFAULT_CAPACITY = 256
 
@@ -24,6 +24,7 @@ class Mailbox:
         self._gauges: dict[str, object] = {}
         self._queue: deque[object] = deque()
         self._dropped: Counter[str] = Counter()
+        self._arrived = Event()
 
     def set(self, key: str, sample: object) -> None:
         """Make ``sample`` the latest of ``key``; one that nobody took yet is overwritten."""
@@ -31,6 +32,7 @@ class Mailbox:
             # Taken out first, so that gauges drain in the order of their latest setting.
             self._gauges.pop(key, None)
             self._gauges[key] = sample
+        self._arrived.set()
 
     def put(self, sample: object, wait_s: float = 0.0) -> bool:
         """Queue ``sample``; ``False`` if there was no room within ``wait_s`` seconds."""
@@ -40,13 +42,19 @@ class Mailbox:
             ):
                 return False
             self._queue.append(sample)
-            return True
+        self._arrived.set()
+        return True
+
+    def wait(self, most_s: float) -> bool:
+        """Whether something came since the last ``drain``; waits for it so long."""
+        return self._arrived.wait(most_s)
 
     def drain(self, limit: int | None = None) -> list[object]:
         """Everything that waits: queued samples in their order, then the gauges.
 
         ``limit`` bounds how many queued samples are taken, so that one tick stays short.
         """
+        self._arrived.clear()
         with self._room:
             if limit is None or limit >= len(self._queue):
                 queued, self._queue = list(self._queue), deque()

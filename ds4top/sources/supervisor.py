@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from threading import Event, Thread
 from typing import Literal
@@ -71,6 +71,7 @@ class Runner:
         self.source = source
         self.beat = Beat(source.name, "starting", clock.monotonic())
         self.stop = stop
+        self._woken = Event()
         self._mailbox = mailbox
         self._clock = clock
         self._rng = rng
@@ -107,11 +108,21 @@ class Runner:
 
     def run(self) -> None:
         """Turn after turn until told to stop; then close the source."""
-        delay_s = 0.0
-        while not self.stop.wait(delay_s):
+        while not self.stop.is_set():
             delay_s = self.turn()
+            self._woken.wait(delay_s)
+            self._woken.clear()
         self._close()
         self._beat("stopped", self._clock.monotonic())
+
+    def wake(self) -> None:
+        """The next turn now, or the end if it was told to stop; from any thread."""
+        self._woken.set()
+
+    def end(self) -> None:
+        """Stop after the turn that goes on."""
+        self.stop.set()
+        self.wake()
 
     def _deliver(self, sample: object) -> bool:
         key = self._route(self.source.name, sample)
@@ -191,21 +202,31 @@ class Supervisor:
         for runner in list(self._runners.values()):
             self._launch(runner)
 
-    def stop(self, join_s: float = JOIN_S) -> tuple[str, ...]:
-        """End all sources; the names of those that did not end within ``join_s`` each."""
+    def stop(self, join_s: float = JOIN_S, names: Collection[str] | None = None) -> tuple[str, ...]:
+        """End all sources; the names of those that did not end within ``join_s`` each.
+
+        ``names``: only these are waited for.
+        """
         self.stopping.set()
         for runner in self._runners.values():
-            runner.stop.set()
-        for thread in self._threads.values():
+            runner.end()
+        threads = {n: t for n, t in self._threads.items() if names is None or n in names}
+        for thread in threads.values():
             thread.join(join_s)
-        return tuple(name for name, thread in self._threads.items() if thread.is_alive())
+        return tuple(name for name, thread in threads.items() if thread.is_alive())
 
     def remove(self, name: str) -> None:
         """Let a source go; its thread closes it after the turn it is in. Unknown names are fine."""
         runner = self._runners.pop(name, None)
         if runner is not None:
-            runner.stop.set()
+            runner.end()
             self._threads.pop(name, None)
+
+    def wake(self, name: str) -> None:
+        """Let a source take its turn now: what it waits for is there. Unknown names are fine."""
+        runner = self._runners.get(name)
+        if runner is not None:
+            runner.wake()
 
     def beats(self) -> dict[str, Beat]:
         """The pulse of each source by name."""

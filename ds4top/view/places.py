@@ -1,72 +1,11 @@
-"""The other views as rows: KV cache, what the log tells of memory and launch, sources."""
+"""The other views as rows: what the log tells of the launch, sources."""
 
 from __future__ import annotations
 
-from collections import Counter
-
 from ds4top.core.model import Model
-from ds4top.core.units import fmt_age, fmt_k, fmt_mib, fmt_ms, fmt_pct, fmt_tokens
+from ds4top.core.units import fmt_age, fmt_k, fmt_tokens
 from ds4top.view.launch import starts_rows
-from ds4top.view.live import kv_rows
 from ds4top.view.text import Row, columns, row
-from ds4top.view.today import Today
-
-_MIB = 1_048_576
-
-
-def _head(*words: str) -> Row:
-    return row((" " + "  ".join(words), "header"))
-
-
-def kv_view(model: Model, today: Today, width: int) -> tuple[Row, ...]:
-    """Hits, misses with the place where prompts diverged, evictions, bytes written."""
-    log = model.log
-    rows: list[Row] = [*kv_rows(model, today), row("")]
-    written = sum(store.size_mib for store in log.stores)
-    by_reason = Counter(store.reason for store in log.stores)
-    reasons = ", ".join(f"{name} {count}" for name, count in by_reason.most_common())
-    rows.append(
-        row(
-            (" written    ", "label"),
-            f"{fmt_mib(written * _MIB)} MiB in {len(log.stores)} files: {reasons or '–'}",
-        )
-    )
-    rows += [row(""), row((" MISSES IN MEMORY", "title"), ("   newest first", "dim"))]
-    for miss in reversed(log.misses[-8:]):
-        share = miss.common_tokens / miss.prompt_tokens if miss.prompt_tokens else None
-        rows.append(
-            row(
-                f"  differs after token {fmt_tokens(miss.common_tokens, width=8)}"
-                f" of {fmt_tokens(miss.prompt_tokens, width=8)}"
-                f" ({fmt_pct(share):>5})   {miss.reason}"
-            )
-        )
-    if not log.misses:
-        rows.append(row(("  none", "dim")))
-    rows += [
-        row(""),
-        row((" LOADS FROM DISK", "title"), ("   tokens, milliseconds, newest first", "dim")),
-    ]
-    for hit in reversed(log.disk_hits[-8:]):
-        rows.append(
-            row(
-                f"  {fmt_tokens(hit.tokens, width=8)}  {fmt_ms(hit.load_ms, width=8)}  {hit.key}"
-                f"{'  consumed' if hit.consumed else ''}"
-            )
-        )
-    if not log.disk_hits:
-        rows.append(row(("  none", "dim")))
-    rows += [row(""), row((" EVICTED", "title"), ("   newest first", "dim"))]
-    for gone in reversed(log.evictions[-8:]):
-        rows.append(
-            row(
-                f"  {fmt_tokens(gone.tokens, width=8)}"
-                f"  {fmt_mib(gone.size_mib * _MIB, width=6)} MiB  hits {gone.hits}"
-            )
-        )
-    if not log.evictions:
-        rows.append(row(("  none", "dim")))
-    return tuple(rows)
 
 
 def start_view(model: Model) -> tuple[Row, ...]:

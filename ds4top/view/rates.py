@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from ds4top.core.fit import (
     FROM_TOKENS,
@@ -33,7 +34,9 @@ from ds4top.core.model import Model
 from ds4top.core.state import LogState, Request
 from ds4top.core.units import fmt_tokens
 from ds4top.view.look import Look
-from ds4top.view.plot import Bound, Curve, PlotSpec, Points, trace
+
+if TYPE_CHECKING:
+    from ds4top.view.plot import Curve, PlotSpec
 
 BOUND_TPS = 21.0
 """Plain decode bound of a GB10: 231-234 GB/s read over about 11 GB of q2 weights per token."""
@@ -139,6 +142,9 @@ class RateBook:
 
 def plot_spec(model: Model, look: Look, book: RateBook, cursor: float | None = None) -> PlotSpec:
     """Decode rate against context: samples, own line, reference, bound, and the point of now."""
+    # What has no plot does without its module.
+    from ds4top.view.plot import Bound, Curve, PlotSpec, Points, trace
+
     log = model.log
     since = model.now - look.window_s
 

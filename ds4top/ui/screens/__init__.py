@@ -7,9 +7,10 @@ from typing import Any
 
 from textual.screen import Screen
 
+from ds4top.ui.screens.kv import Kv
 from ds4top.ui.screens.live import Live
 from ds4top.ui.screens.log import Log
-from ds4top.ui.screens.others import Day, Kv, Launch, Memory, Requests, Sources
+from ds4top.ui.screens.others import Day, Launch, Memory, Requests, Sources
 
 VIEWS: dict[str, str | Callable[[], Screen[Any]]] = {
     "live": Live,

@@ -1,4 +1,4 @@
-"""Requests, KV cache, Memory, Launch, Day and Sources."""
+"""Requests, Memory, Launch, Day and Sources."""
 
 from __future__ import annotations
 
@@ -63,17 +63,6 @@ class Page(View):
         key = self.table().selected_key
         rows = self.rows()
         return row_text(rows[key]).strip() if isinstance(key, int) and key < len(rows) else ""
-
-
-class Kv(Page):
-    """The KV cache as the log tells."""
-
-    name_ = "kv"
-
-    def rows(self) -> tuple[Row, ...]:
-        """Hits, misses, evictions, loads."""
-        app = self.ds4top
-        return places.kv_view(app.model, app.today(), self.size.width)
 
 
 class Memory(Page):

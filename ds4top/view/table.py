@@ -1,0 +1,77 @@
+"""A table of anything: its columns, those that fit, rows that are sorted and filtered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from ds4top.view.text import UNICODE, Charset, Row, columns, row, row_text
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[Item]):
+    """A column: its head, width and side, the cell at a time, and what it sorts by.
+
+    Of higher ``rank`` go first where there is no room.
+    """
+
+    head: str
+    width: int
+    align: str
+    cell: Callable[[Item, float], Row]
+    key: Callable[[Item], float | str]
+    rank: int = 0
+    descending: bool = True
+    """The side that one looks at first."""
+
+
+def fitting(table: Sequence[Column[Item]], width: int) -> tuple[Column[Item], ...]:
+    """The columns that fit into ``width`` cells."""
+    chosen = list(table)
+    while sum(c.width + 1 for c in chosen) > width - 1 and len(chosen) > 2:
+        chosen.remove(max(chosen, key=lambda c: (c.rank, c.width)))
+    return tuple(chosen)
+
+
+def heads(chosen: Sequence[Column[Item]], sort: str, descending: bool) -> Row:
+    """The heads; the sorted one carries a letter as its arrow."""
+    cells = [
+        (
+            c.head if c.head != sort else f"{c.head[: c.width - 1]}{'v' if descending else '^'}",
+            "header",
+        )
+        for c in chosen
+    ]
+    return row(" ", columns(cells, [c.width for c in chosen], "".join(c.align for c in chosen)))
+
+
+def item_row(
+    item: Item, chosen: Sequence[Column[Item]], now: float, charset: Charset = UNICODE
+) -> Row:
+    """One item, a cell a column."""
+    cells = [column.cell(item, now) for column in chosen]
+    aligns = "".join(column.align for column in chosen)
+    return row(" ", columns(cells, [c.width for c in chosen], aligns, charset=charset))
+
+
+def matches(item: Item, table: Sequence[Column[Item]], text: str, now: float) -> bool:
+    """Whether every word of a filter is somewhere in the item's cells."""
+    line = " ".join(row_text(column.cell(item, now)) for column in table).lower()
+    return all(word in line for word in text.lower().split())
+
+
+def select(
+    items: Sequence[Item],
+    table: Sequence[Column[Item]],
+    sort: str,
+    descending: bool,
+    text: str,
+    now: float,
+) -> list[Item]:
+    """The items to show, in their order."""
+    column = next((c for c in table if c.head == sort), table[0])
+    found = [item for item in items if not text or matches(item, table, text, now)]
+    return sorted(found, key=column.key, reverse=descending)
