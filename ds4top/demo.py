@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from ds4top.archive.paths import HISTORY, machine_key
 from ds4top.core.kernlines import KernelReader
 from ds4top.core.state import LogState
-from ds4top.keep import Keep
 from ds4top.session import Session, Wanted, live
 from ds4top.sources.base import SYSTEM_CLOCK, Clock
 from ds4top.sources.host import HostMemory
@@ -20,6 +20,9 @@ from ds4top.standin.demo import DemoServer
 from ds4top.standin.gb10 import TOTAL_BYTES, SimulatedGb10
 from ds4top.standin.state import StateReader
 from ds4top.watch import Watch
+
+if TYPE_CHECKING:
+    from ds4top.keep import Keep
 
 FLAGS = frozenset({"--no-mmap", "--power", "--max-batch-size"})
 
@@ -76,11 +79,14 @@ def demo_session(speed: float, stack: ExitStack, record: str | None = None) -> S
             cached=gb10.model_cached_bytes,
         )
 
-    # Its history goes with its folder.
-    keep = Keep(demo.workdir / HISTORY, machine_key())
-    session = live(
-        Wanted(log=str(demo.log_path), demo=demo.mark), record=record, watch=watch, keep=keep
-    )
+    def keep() -> Keep:
+        from ds4top.keep import Keep
+
+        # It goes with the demo's folder.
+        return Keep(demo.workdir / HISTORY, machine_key())
+
+    wanted = Wanted(log=str(demo.log_path), demo=demo.mark)
+    session = live(wanted, record=record, watch=watch, keep=keep)
     session.drive = gb10.drive
     model = session.model
     model.demo = "demo" if speed == 1.0 else f"demo ×{speed:g}"

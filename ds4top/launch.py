@@ -8,20 +8,23 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from ds4top import exits
-from ds4top.archive.record import RecordingError, RecordingExistsError
+from ds4top.archive.paths import state_dir
 from ds4top.cli import zone_of
 from ds4top.core.config import Config, Scalar
 from ds4top.core.units import GIB
-from ds4top.flight import flight_recorder
-from ds4top.keep import keep_of
 from ds4top.reach.configfile import load
 from ds4top.session import Session, Wanted, live, replay
 from ds4top.sources.base import SourceFault
 from ds4top.view.keymap import ACTIONS
 from ds4top.view.look import Look
 from ds4top.view.text import ASCII, UNICODE
+
+if TYPE_CHECKING:
+    from ds4top.flight import FlightRecorder
+    from ds4top.keep import Keep
 
 _FLAGS: Mapping[str, tuple[str, object]] = {
     "server.pid": ("pid", None),
@@ -70,7 +73,7 @@ def dashboard(args: argparse.Namespace, stdin_fd: int) -> int:
     with ExitStack() as stack:
         try:
             session = _session(args, config, stdin_fd, stack)
-        except (SourceFault, RecordingError, RecordingExistsError, OSError, ValueError) as error:
+        except (SourceFault, OSError, ValueError) as error:
             print(f"ds4top: {error}", file=sys.stderr)
             return exits.USAGE
         from ds4top.ui.app import Ds4top
@@ -102,12 +105,22 @@ def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: Exi
         critical_bytes=int(config.number("memory.critical_gib") * GIB),
     )
     wants = config.flag("history.keep")
-    kept = wants and log != "-"
-    why = "a log that is piped in is not kept" if wants else "--no-history, or history.keep = false"
-    keep = keep_of(os.environ) if kept else None
-    if kept and keep is None:
+    why = "--no-history, or history.keep = false"
+    if wants:
+        why = "a log that is piped in is not kept" if log == "-" else ""
+    if not why and state_dir(os.environ) is None:
         why = "no home: set XDG_STATE_HOME"
-    flight = flight_recorder(os.environ, wanted.warning_bytes or 0) if kept else None
+
+    def flight() -> FlightRecorder | None:
+        from ds4top.flight import flight_recorder
+
+        return None if why else flight_recorder(os.environ, wanted.warning_bytes or 0)
+
+    def keep() -> Keep | None:
+        from ds4top.keep import keep_of
+
+        return None if why else keep_of(os.environ)
+
     return live(
         wanted,
         tz=tz,  # type: ignore[arg-type]
@@ -116,5 +129,5 @@ def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: Exi
         stdin_fd=stdin_fd,
         flight=flight,
         keep=keep,
-        not_kept=why if keep is None else "",
+        not_kept=why,
     )

@@ -72,13 +72,14 @@ class Session:
         recorder: Recorder | None = None,
         replay_clock: ReplayClock | None = None,
         watch: Callable[[object, Callable[[], LogState]], Watch] | None = None,
-        flight: FlightRecorder | None = None,
-        keep: Keep | None = None,
+        flight: Callable[[], FlightRecorder | None] = lambda: None,
+        keep: Callable[[], Keep | None] = lambda: None,
         not_kept: str = "",
     ) -> None:
         """``watch`` makes the machine's store; its sources run only beside a live log.
 
-        ``not_kept`` says why there is no history to ``keep``.
+        ``flight`` and ``keep`` make the black box and the history, once the machine is looked at;
+        ``not_kept`` says why there is none.
         """
         self.clock = clock
         self.mailbox = Mailbox()
@@ -92,8 +93,9 @@ class Session:
         self._reducer = Reducer(LogState(limit=LIVE_LIMIT))
         self._errors: dict[str, SourceError] = {}
         self._breaks = ""
-        self._flight = flight
-        self._keep, self._not_kept = keep, not_kept
+        self._make_flight, self._make_keep, self._not_kept = flight, keep, not_kept
+        self._flight: FlightRecorder | None = None
+        self._keep: Keep | None = None
         self._machine_sources: list[Source] = []
         if self.watch is not None and isinstance(self.source, LogRouter):
             self._machine_sources = self.watch.sources()
@@ -116,6 +118,7 @@ class Session:
 
     def start_machine(self) -> None:
         """Start those that look at the machine; the screen does so once it was painted."""
+        self._flight, self._keep = self._make_flight(), self._make_keep()
         for source in self._machine_sources:
             recorded = self._flight is not None and source.name == "memory"
             self.supervisor.add(self._flight.tapped(source) if recorded else source)  # type: ignore[union-attr]
@@ -265,8 +268,8 @@ def live(
     record: str | None = None,
     stdin_fd: int = 0,
     watch: MakeWatch = Watch,
-    flight: FlightRecorder | None = None,
-    keep: Keep | None = None,
+    flight: Callable[[], FlightRecorder | None] = lambda: None,
+    keep: Callable[[], Keep | None] = lambda: None,
     not_kept: str = "",
 ) -> Session:
     """A session over the server that is found, or that ``wanted`` names; a log ``-`` is a pipe.

@@ -21,7 +21,6 @@ from ds4top.core.kvfile import Filesystem, KvDirSample, KvEntry
 from ds4top.core.kvpolicy import build_by_flags
 from ds4top.core.machine import Machine
 from ds4top.core.meminfo import Blocks, MemorySample
-from ds4top.core.plan import Target
 from ds4top.core.process import LogPlace, Owner, Parent, ServerProcess
 from ds4top.core.serverinfo import (
     Metric,
@@ -33,6 +32,7 @@ from ds4top.core.serverinfo import (
     SlotsSample,
 )
 from ds4top.core.state import LogState
+from ds4top.core.target import Target
 from ds4top.core.vitals import Vitals
 from ds4top.sources.abilities import AbilitiesSeen, LaunchAbilities
 from ds4top.sources.base import SYSTEM_CLOCK, Clock, Source

@@ -11,7 +11,7 @@ import select
 import signal
 from pathlib import Path
 
-from ds4top.core.plan import Target
+from ds4top.core.target import Target
 
 _ZOMBIE = "Z"
 

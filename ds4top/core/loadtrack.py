@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ds4top.core.memtrack import Series
-from ds4top.core.plan import Target
+from ds4top.core.target import Target
 
 WINDOW_S = 10.0
 BY_LOG, BY_NVML, BY_RSS, BY_CACHE, BY_IO = (

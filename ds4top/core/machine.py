@@ -29,10 +29,10 @@ from ds4top.core.memory import (
     residency_of,
 )
 from ds4top.core.memtrack import MINUTE_S, Loading, MemoryTrack
-from ds4top.core.plan import Target
 from ds4top.core.process import ServerProcess, changes
 from ds4top.core.serverinfo import MetricsSample, ModelsAnswer, PropsSample, SlotsSample
 from ds4top.core.state import Life, LogState, Phase
+from ds4top.core.target import Target
 from ds4top.core.vitals import Vitals
 
 if TYPE_CHECKING:

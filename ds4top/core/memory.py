@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import median
 from typing import Literal
 
 from ds4top.core.meminfo import MemorySample
@@ -308,6 +307,8 @@ def next_prefill(
     """
     alike = [drop for size, drop in past if tokens / _SIMILAR <= size <= tokens * _SIMILAR]
     origin: Origin = "measured" if alike else "estimated"
+    from statistics import median  # dear to import
+
     need = int(median(alike)) if alike else _prior(tokens, agent=agent)
     need = max(need, 0)
     if headroom is None:

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
+from ds4top.core.target import Env as Env
+from ds4top.core.target import SupervisorKind as SupervisorKind
+from ds4top.core.target import Target as Target
+
 
 class Action(StrEnum):
     """What is asked for. A switch of the mode is a restart (or a start) with ``want`` set."""
@@ -27,15 +31,6 @@ class Mode(StrEnum):
 
     MMAP = "mmap"
     COPY = "copy"
-
-
-SupervisorKind = Literal[
-    "systemd-system", "systemd-user", "transient", "docker", "podman", "tmux", "own", "none"
-]
-"""``own``: start and stop commands of the config; ``none``: a plain process of a shell."""
-
-Env: TypeAlias = tuple[tuple[str, str], ...]
-"""Names and values in their order. Holds secrets: never shown, logged or recorded unmasked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +49,6 @@ class Spec:
     umask: int | None = None
     limits: tuple[tuple[str, str, str], ...] = ()
     log_path: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The process that is meant; the four together are its identity."""
-
-    pid: int
-    start_ticks: int
-    boot_id: str
-    comm: str
 
 
 @dataclass(frozen=True, slots=True)

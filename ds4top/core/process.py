@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from ds4top.core.plan import Env, Target
 from ds4top.core.supervision import INITS
 from ds4top.core.supervision import Owner as Owner
 from ds4top.core.supervision import Parent as Parent
+from ds4top.core.target import Env, Target
 
 COMMS: Mapping[str, str] = {"ds4-server": "ds4", "llama-server": "llama.cpp"}
 """Exact names that are looked for, and the family of each."""

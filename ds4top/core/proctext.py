@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from ds4top.core.plan import Env
+from ds4top.core.target import Env
 
 _KERNEL_THREAD = 0x00200000
 """``PF_KTHREAD`` of the kernel's sched.h, in the flags of a stat line."""

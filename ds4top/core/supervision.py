@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ds4top.core.plan import SupervisorKind
+from ds4top.core.target import SupervisorKind
 
 SHELLS = frozenset({"bash", "zsh", "fish", "sh", "dash", "ksh", "busybox"})
 _INTERPRETER = re.compile(r"^(?:python[\d.]*|perl|ruby|node|env)$")

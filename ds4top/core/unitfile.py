@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ds4top.core.plan import Env
+from ds4top.core.target import Env
 
 NAME = "50-ds4top.conf"
 HEADER = "# Written by ds4top; it removes this file again when you switch back."

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ds4top.core.helptext import Flag
-from ds4top.core.plan import Target
 from ds4top.core.process import ServerProcess
+from ds4top.core.target import Target
 from ds4top.sources.base import SourceFault
 
 if TYPE_CHECKING:

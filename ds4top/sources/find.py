@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ds4top.core.plan import Target
 from ds4top.core.process import COMMS, ServerProcess, successor
 from ds4top.core.supervision import runs_a_script
+from ds4top.core.target import Target
 from ds4top.sources.base import SYSTEM_CLOCK, Clock
 from ds4top.sources.procfs import ProcFs
 

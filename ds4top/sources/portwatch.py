@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 
-from ds4top.core.plan import Target
 from ds4top.core.process import ServerProcess
 from ds4top.core.proctext import CLOSE_WAIT, ESTABLISHED, LISTEN, Socket
+from ds4top.core.target import Target
 from ds4top.sources.procfs import ProcFs
 
 BUSY_S = 5.0

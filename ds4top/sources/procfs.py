@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence, Set
 from pathlib import Path
 
-from ds4top.core.plan import Target
 from ds4top.core.process import (
     COMMS,
     DEFAULT_LOCK,
@@ -38,6 +37,7 @@ from ds4top.core.proctext import (
     parse_status,
 )
 from ds4top.core.supervision import INITS, owner_of, script_of
+from ds4top.core.target import Target
 from ds4top.sources.logfind import log_of
 from ds4top.sources.look import (
     Look,

@@ -26,11 +26,11 @@ from ds4top.session import Session
 from ds4top.ui import theme as themes
 from ds4top.ui.commands import bindings
 from ds4top.ui.driver import CleanDriver
+from ds4top.ui.logbook import LogBook
 from ds4top.ui.paint import honour_no_color
 from ds4top.ui.screens import VIEWS
 from ds4top.ui.screens.base import View
 from ds4top.ui.screens.help import Help
-from ds4top.ui.screens.log import LogBook
 from ds4top.view.facts import alert_facts
 from ds4top.view.header import VIEW_KEYS
 from ds4top.view.keymap import COMMANDS, clashes, key_label, keys_of
