@@ -25,6 +25,8 @@ from ds4top.core.vitals import Vitals
 from ds4top.view.coldstart import compact_start, last_words, start_rows
 from ds4top.view.look import Look
 from ds4top.view.memory import memory_view
+from ds4top.view.rates import RateBook
+from ds4top.view.status import LINE_CELLS, line
 from ds4top.view.text import ASCII, row_text
 
 BEGUN = 1_795_544_800.0
@@ -213,6 +215,13 @@ def test_every_size_has_it_and_no_other_state():
     ready = Box(listening)
     assert cold_start(ready.model, standing(ready.model)) is None
     assert start_rows(ready.model, standing(ready.model), 80, Look(ASCII)) == ()
+
+
+def test_the_status_line_has_it():
+    box = copying()
+    text = line(box.model, standing(box.model), RateBook(), ())
+    assert text.startswith("load 52% 28s no-mmap ")
+    assert len(text) <= LINE_CELLS
 
 
 def test_a_start_is_timed_by_its_process_where_its_lines_have_no_time():
