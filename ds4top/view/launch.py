@@ -8,6 +8,7 @@ from typing import Any
 from ds4top.core.launch import LaunchSpec, Setting, settings, start_facts
 from ds4top.core.lint import Finding, Judged, facts_of, judge, lint
 from ds4top.core.lint_facts import LintFacts
+from ds4top.core.lint_seen import with_seen
 from ds4top.core.model import Model
 from ds4top.core.units import fmt_duration
 from ds4top.view.text import Part, Row, columns, row
@@ -36,8 +37,6 @@ def findings(model: Model, found: tuple[Setting, ...]) -> tuple[Finding, ...]:
     spec = LaunchSpec(server.argv, server.env, server.cwd, server.exe)
     residency, _ = machine.residency(model.log)
     sample, kv = machine.memory.sample, machine.kv
-    life = model.log.life
-    prompts = [request.prompt_tokens for request in model.log.requests[-200:]]
     base = LintFacts(
         pid=server.target.pid,
         model_bytes=server.model_bytes,
@@ -45,10 +44,8 @@ def findings(model: Model, found: tuple[Setting, ...]) -> tuple[Finding, ...]:
         kv_used_bytes=kv.used_bytes if kv else None,
         kv_disk_free_bytes=kv.disk_free_bytes if kv else None,
         kv_fs_type=kv.filesystem.type if kv and kv.filesystem else None,
-        mean_context_tokens=sum(prompts) / len(prompts) if prompts else None,
         residency=str(residency),  # type: ignore[arg-type]
         headroom_bytes=machine.memory.headroom if not model.log.open else None,
-        start_s=life.load_s if life else None,
         swap_total_bytes=sample.swap_total_bytes if sample else None,
         oom_score_adj=server.oom_score_adj,
         hosts=tuple(host for host, _ in server.listening) or None,
@@ -56,7 +53,7 @@ def findings(model: Model, found: tuple[Setting, ...]) -> tuple[Finding, ...]:
         log_path=server.log.path,
     )
     llama = server.flavour == "llama.cpp"
-    return lint(facts_of(found, spec, base, llama=llama))
+    return lint(facts_of(found, spec, with_seen(base, model), llama=llama))
 
 
 def judged(model: Model) -> tuple[tuple[Judged, ...], tuple[Finding, ...]]:

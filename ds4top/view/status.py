@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ds4top.core.alerts import Alert
+from ds4top.core.coldstart import WORDS, cold_start
 from ds4top.core.derive import ServerState, Status
 from ds4top.core.model import Model
 from ds4top.core.process import ServerProcess
@@ -234,6 +235,16 @@ def document(
     }
 
 
+def _load_words(model: Model, status: Status) -> list[str]:
+    """How far a start is, when it ends, and which kind of one it is."""
+    start = cold_start(model, status)
+    if start is None:
+        return []
+    share = "" if start.share is None else f"{start.share:.0%}"
+    end = "" if start.eta_s is None else fmt_duration(start.eta_s).replace(" ", "")
+    return [share, end, WORDS.get(start.residency, "")]
+
+
 def line(model: Model, status: Status, book: RateBook, alerts: tuple[Alert, ...]) -> str:
     """At most 40 cells for a prompt or a status bar; the most telling first."""
     state = state_of(model, status)
@@ -245,6 +256,7 @@ def line(model: Model, status: Status, book: RateBook, alerts: tuple[Alert, ...]
     if state == "loading":
         projected = model.machine.memory.projected
         headroom = projected if projected is not None else headroom
+        words += _load_words(model, status)
     if running is not None and state in ("decode", "prefill"):
         if state == "decode":
             words.append(f"{fmt_tps(running.decode_tps)}t/s")

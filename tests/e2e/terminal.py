@@ -20,6 +20,7 @@ import termios
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 
 import pyte
@@ -79,10 +80,15 @@ def modes_left(raw: bytes) -> list[str]:
     return left + ([f"keyboard protocol pushed {depth} times more than popped"] if depth else [])
 
 
+_STATE = TemporaryDirectory(prefix="ds4top-state-")
+
+
 def environment(**changes: str | None) -> dict[str, str]:
     """A plain environment in which ds4top runs from this checkout; ``None`` removes a name."""
     kept = ("PATH", "HOME", "TMPDIR", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "TZ")
     found = {name: os.environ[name] for name in kept if name in os.environ}
+    # What it keeps is not to land among what the user's own ds4top has kept.
+    found["XDG_STATE_HOME"] = _STATE.name
     found |= {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
     found |= {name: value for name, value in changes.items() if value is not None}
     return {name: value for name, value in found.items() if changes.get(name, "") is not None}

@@ -2,59 +2,39 @@
 
 from __future__ import annotations
 
-from datetime import UTC
-
 import pytest
 
 from ds4top.core.coldstart import AT_THIS_RATE, BY_LAST, ColdStart, cold_start
 from ds4top.core.gpu import GpuProcess, GpuSample
 from ds4top.core.kept import Kept, PastStart, start_s
 from ds4top.core.loadtrack import BY_CACHE, BY_IO, BY_LOG, BY_NVML, BY_RSS, LoadTrack
-from ds4top.core.logread import LogReader
 from ds4top.core.machine import Machine
 from ds4top.core.meminfo import MemorySample
 from ds4top.core.memory import GIB
 from ds4top.core.model import Model
 from ds4top.core.plan import Target
 from ds4top.core.process import ServerProcess
-from ds4top.core.reduce import Reducer
-from ds4top.core.stamps import StampClock
 from ds4top.core.standing import standing
-from ds4top.core.state import Life, LogState
-from ds4top.core.vitals import Vitals
+from ds4top.core.state import Life
 from ds4top.view.coldstart import compact_start, last_words, start_rows
 from ds4top.view.look import Look
 from ds4top.view.memory import memory_view
+from ds4top.view.rates import RateBook
+from ds4top.view.status import LINE_CELLS, line
 from ds4top.view.text import ASCII, row_text
+from tests.unit.keep_tools import BEGUN, WEIGHTS, log_of, vitals
 
-BEGUN = 1_795_544_800.0
-WEIGHTS = int(80.76 * GIB)
 INIT = b"ds4: CUDA backend initialized on NVIDIA GB10 (sm_121)\n"
 COPY = INIT + b"ds4: CUDA loading model tensors into device cache\n"
 MAPPED = INIT + b"ds4: CUDA registered 80.76 GiB model mapping for device access\n"
 TARGET = Target(7, 1, "b", "ds4-server")
 
 
-def log_of(data: bytes) -> LogState:
-    reducer = Reducer(LogState())
-    reducer.apply(LogReader(StampClock(BEGUN + 1e6, UTC, 2026)).feed(data), BEGUN)
-    return reducer.state
-
-
-def vitals(at_s: float, **sizes: int | None) -> Vitals:
-    known = {"file_bytes": None, "read_bytes": None, "model_cached_bytes": None} | sizes
-    return Vitals(
-        pid=7, t=at_s, wall=BEGUN + at_s, state="R", rss_bytes=None, anon_bytes=0, shmem_bytes=0,
-        swap_bytes=0, cpu_s=1.0, threads=1, major_faults=0, connections=0, queued=0, left=0,
-        oom_score_adj=0, **known,
-    )  # fmt: skip
-
-
 class Box:
     """A Spark whose server loads; time in seconds since its process began."""
 
     def __init__(self, log: bytes, kept: Kept | None = None) -> None:
-        self.model = Model(log_of(log), BEGUN, Machine())
+        self.model = Model(log_of(log, BEGUN), BEGUN, Machine())
         if kept is not None:
             self.model.kept = kept
         server = ServerProcess(TARGET, BEGUN, "ds4", 0, "u", model_bytes=WEIGHTS, model_path="/m")
@@ -213,6 +193,13 @@ def test_every_size_has_it_and_no_other_state():
     ready = Box(listening)
     assert cold_start(ready.model, standing(ready.model)) is None
     assert start_rows(ready.model, standing(ready.model), 80, Look(ASCII)) == ()
+
+
+def test_the_status_line_has_it():
+    box = copying()
+    text = line(box.model, standing(box.model), RateBook(), ())
+    assert text.startswith("load 52% 28s no-mmap ")
+    assert len(text) <= LINE_CELLS
 
 
 def test_a_start_is_timed_by_its_process_where_its_lines_have_no_time():

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,57 +14,18 @@ import pytest
 from ds4top.archive.history import History
 from ds4top.archive.history_schema import DecodeRow, MinimumRow, StartRow
 from ds4top.archive.paths import machine_key
-from ds4top.core.gpu import GpuProcess, GpuSample
 from ds4top.core.kept import Kept, PastEvent, PastStart
 from ds4top.core.kernlines import OomKill
-from ds4top.core.logread import LogReader
 from ds4top.core.meminfo import MemorySample
 from ds4top.core.memory import GIB
 from ds4top.core.model import Model
-from ds4top.core.plan import Target
-from ds4top.core.process import ServerProcess
-from ds4top.core.reduce import Reducer
-from ds4top.core.stamps import StampClock
 from ds4top.core.standing import standing
-from ds4top.core.state import LogState
 from ds4top.keep import Keep, build_name, keep_of, model_name, recalled, subject_of
 from ds4top.session import Session, Wanted, live
 from ds4top.sources.base import Clock, SourceFault
+from tests.unit.keep_tools import DATA, LOG, MODEL, NOW, log_of, server, watched
 
-DATA = Path(__file__).parents[1] / "data"
-LOG = DATA / "ds4" / "h200-copy" / "server.log"
 TURNS = DATA / "standin" / "turns.log"
-NOW = datetime(2026, 11, 24, 19, tzinfo=UTC).timestamp()
-MODEL = 86_720_111_616
-
-
-def log_of(data: bytes) -> LogState:
-    reducer = Reducer(LogState())
-    reducer.apply(LogReader(StampClock(NOW + 1e6, UTC, 2026)).feed(data))
-    return reducer.state
-
-
-def server(started_wall: float) -> ServerProcess:
-    return ServerProcess(
-        Target(7, 1, "b", "ds4-server"), started_wall, "ds4", 0, "u", exe="/opt/ds4-server",
-        model_path="/models/q2.gguf", model_bytes=MODEL, exe_key=(1, 2, 1_779_000_000_000_000_000),
-    )  # fmt: skip
-
-
-def copied() -> GpuSample:
-    held = GpuProcess(7, MODEL + 5 * GIB, "ds4-server")
-    return GpuSample(0, 0.0, NOW, "NVIDIA GB10", unified=True, processes=(held,))
-
-
-def watched(log: LogState | None = None) -> Model:
-    """A model whose weights are on the GPU; its process began 57 s before it listened."""
-    log = log_of(LOG.read_bytes()) if log is None else log
-    assert log.life is not None
-    model = Model(log, NOW)
-    began = server((log.life.listening_at or NOW) - 57)
-    model.machine.seen((began,), began)
-    model.machine.take_gpu(copied(), 0, decoding=False)
-    return model
 
 
 class Run:
