@@ -23,6 +23,7 @@ def compiled() -> Iterator[dict[str, str]]:
         env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": cache}
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         warm = "import ds4top.cli, ds4top.launch, ds4top.ui.app, textual.widgets; "
-        warm += "from textual.widgets import Static, Input; import ds4top.report.cli"
+        warm += "from textual.widgets import Static, Input; import ds4top.report.cli; "
+        warm += "import ds4top.reach.status, ds4top.sources.plainget, pynvml"
         subprocess.run([sys.executable, "-c", warm], env=env, check=True)
         yield env
