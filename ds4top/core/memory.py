@@ -293,6 +293,13 @@ def _prior(tokens: int, *, agent: bool) -> int:
     return min(int(low + (high - low) * (tokens - small) / (large - small)), high)
 
 
+def _middle(values: list[int]) -> int:
+    # It brings fractions and decimals, and few looks have anything to take the middle of.
+    from statistics import median
+
+    return int(median(values))
+
+
 def next_prefill(
     tokens: int,
     headroom: int | None,
@@ -307,10 +314,7 @@ def next_prefill(
     """
     alike = [drop for size, drop in past if tokens / _SIMILAR <= size <= tokens * _SIMILAR]
     origin: Origin = "measured" if alike else "estimated"
-    from statistics import median  # dear to import
-
-    need = int(median(alike)) if alike else _prior(tokens, agent=agent)
-    need = max(need, 0)
+    need = max(_middle(alike) if alike else _prior(tokens, agent=agent), 0)
     if headroom is None:
         verdict: Verdict = "unknown"
     elif headroom - need >= ok_bytes:

@@ -19,11 +19,13 @@ from ds4top.keep import recalled
 from ds4top.reach.configfile import load
 from ds4top.report.jsonout import buckets_json
 from ds4top.session import Session, Wanted, live
+from ds4top.sources.logroute import LogRouter
 from ds4top.sources.plainget import PlainGetter
 from ds4top.view.facts import alert_facts
 from ds4top.view.launch import settings_json
 from ds4top.view.rates import RateBook
 from ds4top.view.status import LEVELS, document, line, state_of
+from ds4top.view.text import clean
 from ds4top.view.today import TodayBook
 from ds4top.watch import Watch
 
@@ -37,7 +39,11 @@ _EXITS = dict(zip(LEVELS, range(4), strict=True))
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The form of the answer, and which server."""
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="machine-readable: ds4top.status/1")
+    form.add_argument(
+        "--json",
+        action="store_true",
+        help="machine-readable; its JSON Schema is ds4top/data/status.schema.json",
+    )
     form.add_argument("--line", action="store_true", help="at most 40 columns, for a status bar")
     parser.add_argument("--pid", type=int, metavar="PID", help="this process")
     parser.add_argument("--log", metavar="FILE", help="its log")
@@ -75,13 +81,21 @@ def settled(session: Session) -> bool:
     beats = session.supervisor.beats()
     if any(beat.turns == 0 for beat in beats.values()):
         return False
-    server = session.model.machine.server
-    if server is None:
-        return True
-    if session.model.machine.vitals is None and beats["vitals"].failures == 0:
+    machine = session.model.machine
+    if machine.server is not None and machine.vitals is None and not beats["vitals"].failures:
         return False
-    pointed = server.log.path is not None or bool(server.log.command)
-    return not pointed or session.model.lines > 0 or beats["log"].failures > 0
+    return log_is_read(session)
+
+
+def log_is_read(session: Session) -> bool:
+    """Whether the log that is known has been read and is in the mailbox, or cannot be."""
+    source = session.source
+    if not isinstance(source, LogRouter) or source.address is None:
+        return True
+    # A file is read at once, if it is empty too; a command prints when it is ready.
+    read = source.address.path is not None and source.has_read
+    beat = session.supervisor.beats()[source.name]
+    return (read and beat.state == "waiting") or session.model.lines > 0 or beat.failures > 0
 
 
 def gathered(session: Session) -> tuple[dict[str, Any], str, str]:
@@ -145,4 +159,4 @@ def words(found: dict[str, Any], short: str) -> list[str]:
         for each in found["sources"]
         if each["state"] not in ("ok",)
     ]
-    return out
+    return [clean(text) for text in out]

@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import sys
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock, Timer
@@ -41,6 +42,10 @@ KEY_VARIABLE = "DS4TOP_API_KEY"
 _UNSUPPORTED = frozenset((404, 405, 501))
 DENIED = frozenset((401, 403))
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+
+
+OWN_ENDS: deque[tuple[str, int]] = deque(maxlen=16)
+"""Where the last connections of ds4top itself came from: they are no clients of the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +298,8 @@ class _Guard:
         """What httpcore reports: the connection it made (its ``trace`` extension)."""
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             self._socket = info["return_value"].get_extra_info("socket")
+            with contextlib.suppress(OSError):
+                OWN_ENDS.append(self._socket.getsockname()[:2])
 
     def _cut(self) -> None:
         self.fired = True

@@ -71,6 +71,8 @@ class LogRouter:
         self._current: LogAddress | None = None
         self._inner: LogReading | None = None
         self._fresh = False
+        self.has_read = False
+        """Whether the present log has been read once, to its end as it was then."""
         self.on_pointed: Callable[[], None] = lambda: None
         """Told of a new address, so that nobody waits for the next turn."""
 
@@ -100,8 +102,11 @@ class LogRouter:
         wanted = self._wanted
         self._fresh = wanted != self._current
         if self._fresh:
+            self.has_read = False
             return self._change(wanted, now)
-        return self._inner.read(now) if self._inner is not None else ()
+        samples = self._inner.read(now) if self._inner is not None else ()
+        self.has_read = self._inner is not None
+        return samples
 
     def close(self) -> None:
         """Close the present log; a later turn opens it anew."""

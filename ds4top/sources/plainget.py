@@ -11,7 +11,7 @@ import time
 from urllib.parse import urlsplit
 
 from ds4top.sources.base import SourceFault
-from ds4top.sources.http import CONNECT_S, DENIED, MOST_BYTES, Answer, HttpGetter
+from ds4top.sources.http import CONNECT_S, DENIED, MOST_BYTES, OWN_ENDS, Answer, HttpGetter
 
 _BLOCK = 65_536
 _HEAD_BYTES = 65_536
@@ -55,6 +55,7 @@ class PlainGetter(HttpGetter):
             raise SourceFault("error", f"{self.url} is out of reach: {error}") from error
         with peer:
             try:
+                OWN_ENDS.append(peer.getsockname()[:2])
                 peer.sendall(self._head(path, parts.netloc))
                 return self._answer(peer, path, start)
             except TimeoutError as error:

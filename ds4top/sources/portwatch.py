@@ -12,6 +12,7 @@ import os
 from ds4top.core.process import ServerProcess
 from ds4top.core.proctext import CLOSE_WAIT, ESTABLISHED, LISTEN, Socket
 from ds4top.core.target import Target
+from ds4top.sources.http import OWN_ENDS
 from ds4top.sources.procfs import ProcFs
 
 BUSY_S = 5.0
@@ -46,6 +47,11 @@ class PortWatch:
         if of != self._of or inodes != self._inodes or now - self._read_t >= self._pace_s:
             self._of, self._inodes, self._read_t = of, inodes, now
             self._counts = self._read(server)
+            if self._counts[1]:
+                # A question of ours may have been taken while the table was read, which begins
+                # with the queues: what waits for the server waits longer than that.
+                again = self._read(server)
+                self._counts = again[0], _least(self._counts[1], again[1]), again[2]
         return self._counts
 
     @property
@@ -61,11 +67,14 @@ class PortWatch:
         sockets = self._procfs.sockets(server.target.pid, names)
         here = [socket for socket in sockets if socket.port in ports]
         # A connection that nobody has accepted yet has no inode; the queue counts it.
-        taken = [socket for socket in here if socket.inode and socket.state == ESTABLISHED]
+        made = [socket for socket in here if socket.state == ESTABLISHED]
+        taken = [socket for socket in made if socket.inode]
         ours = self._ours(sockets) if taken else set()
+        # One of our own questions may be in the queue at this very moment.
+        asked = sum((one.peer_host, one.peer_port) in OWN_ENDS for one in made if not one.inode)
         return (
             sum((socket.peer_host, socket.peer_port) not in ours for socket in taken),
-            sum(socket.queued for socket in here if socket.state == LISTEN),
+            max(sum(socket.queued for socket in here if socket.state == LISTEN) - asked, 0),
             sum(bool(socket.inode) and socket.state == CLOSE_WAIT for socket in here),
         )
 
@@ -74,5 +83,10 @@ class PortWatch:
         try:
             inodes = self._procfs.own_inodes(os.getpid())
         except OSError:
-            return set()
-        return {(socket.host, socket.port) for socket in sockets if socket.inode in inodes}
+            inodes = set()
+        # A short GET may be over before its descriptor is looked for: its end is remembered.
+        return set(OWN_ENDS) | {(one.host, one.port) for one in sockets if one.inode in inodes}
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else min(one, other)

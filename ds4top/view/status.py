@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ds4top.core.alerts import Alert
+from ds4top.core.classify import heat_of
 from ds4top.core.coldstart import WORDS, cold_start
 from ds4top.core.derive import ServerState, Status
+from ds4top.core.kvaccount import budget_of
 from ds4top.core.model import Model
 from ds4top.core.process import ServerProcess
 from ds4top.core.state import Request
@@ -18,11 +20,13 @@ from ds4top.core.units import fmt_duration, fmt_gib, fmt_k, fmt_tps
 from ds4top.view.memory import NEXT_TOKENS
 from ds4top.view.now import context_limit
 from ds4top.view.rates import RateBook
+from ds4top.view.text import clean, take, width_of
 from ds4top.view.today import Today
 
 SCHEMA = "ds4top.status/1"
 LEVELS = ("ok", "warning", "critical", "unknown")
 LINE_CELLS = 40
+_WHY_CELLS = 24
 _SHORT = {
     "loading": "load", "idle": "idle", "lookup": "look", "prefill": "pre", "decode": "dec",
     "draining": "drain", "stopped": "down", "failed": "fail", "poisoned": "POIS",
@@ -133,10 +137,8 @@ def _kv(model: Model, today: Today) -> dict[str, Any] | None:
     if directory is None and not log.requests:
         return None
     hit = log.disk_hits[-1] if log.disk_hits else None
-    budget = server.kv_budget_bytes if server else None
-    if budget is None and life is not None and life.disk is not None:
-        budget = life.disk.budget_mib << 20
     cache, found = today.cache, model.machine.kv
+    budget = budget_of(found, log, server.kv_budget_bytes if server else None)
     return {
         "directory": directory,
         "entries": len(found.entries) if found else None,
@@ -246,39 +248,48 @@ def _load_words(model: Model, status: Status) -> list[str]:
 
 
 def line(model: Model, status: Status, book: RateBook, alerts: tuple[Alert, ...]) -> str:
-    """At most 40 cells for a prompt or a status bar; the most telling first."""
+    """At most 40 cells for a prompt or a status bar; the most telling first, the level last.
+
+    Where there is no room whole words go, from the back; state and level always stay.
+    """
     state = state_of(model, status)
     level, _ = level_of(state, model, alerts)
+    words = [word for word in _telling(model, status, state, book) if word]
+    last = {"warning": "warn", "critical": "CRIT"}.get(level, level)
+    room = LINE_CELLS - len(_SHORT[state]) - len(last) - 1
+    while words and sum(width_of(word) + 1 for word in words) > room:
+        words.pop()
+    return " ".join([_SHORT[state], *words, last])
+
+
+def _telling(model: Model, status: Status, state: str, book: RateBook) -> list[str]:
     running = model.log.running
-    words = [_SHORT[state]]
     limit = context_limit(model)
     headroom = model.machine.memory.headroom
     if state == "loading":
         projected = model.machine.memory.projected
         headroom = projected if projected is not None else headroom
-        words += _load_words(model, status)
-    if running is not None and state in ("decode", "prefill"):
-        if state == "decode":
-            words.append(f"{fmt_tps(running.decode_tps)}t/s")
-            used = fmt_k(running.context_tokens)
-            words.append(f"{used}/{fmt_k(limit)}" if limit else used)
-        else:
-            done, total = running.prefill_done_tokens, running.new_tokens
-            words.append(f"{done / total:.0%}" if total else "")
-            eta = book.eta_s(running)
-            words.append(fmt_duration(eta).replace(" ", "") if eta is not None else "")
-            words.append(f"{fmt_k(done)}/{fmt_k(total)}")
-        share = running.reuse_ratio or 0.0
-        words.append(
-            "hot" if share >= 0.5 else "cold" if running.prompt_tokens >= 2048 else "short"
-        )
-    elif state in ("stopped", "failed"):
-        words.append((status.why or "")[:14])
-    if headroom is not None:
-        words.append(f"{fmt_gib(headroom)}G")
-    words.append({"warning": "warn", "critical": "CRIT"}.get(level, level))
-    text = " ".join(word for word in words if word)
-    return text[:LINE_CELLS]
+    left = f"{fmt_gib(headroom)}G" if headroom is not None else ""
+    if running is not None and state == "decode":
+        used = fmt_k(running.context_tokens)
+        window = f"{used}/{fmt_k(limit)}" if limit else used
+        return [f"{fmt_tps(running.decode_tps)}t/s", window, _heat(running), left]
+    if running is not None and state == "prefill":
+        done, total = running.prefill_done_tokens, running.new_tokens
+        eta = book.eta_s(running)
+        share = f"{done / total:.0%}" if total else ""
+        soon = fmt_duration(eta).replace(" ", "") if eta is not None else ""
+        return [share, soon, f"{fmt_k(done)}/{fmt_k(total)}", _heat(running), left]
+    if state in ("stopped", "failed"):
+        why = clean(" ".join((status.why or "").split()))
+        return [take(why, _WHY_CELLS).rstrip(), left]
+    if state == "loading":
+        return [*_load_words(model, status), left]
+    return [left]
+
+
+def _heat(request: Request) -> str:
+    return str(heat_of(request))
 
 
 __all__ = ["LINE_CELLS", "SCHEMA", "document", "level_of", "line", "state_of"]

@@ -25,7 +25,8 @@ def compiled() -> Iterator[dict[str, str]]:
         warm = "import ds4top.cli, ds4top.launch, ds4top.ui.app, textual.widgets; "
         warm += "from textual.widgets import Static, Input; import ds4top.report.cli; "
         # What is imported only once it is needed would else be compiled inside the measurement.
-        warm += "import pynvml, prometheus_client.parser; "
-        warm += 'from ds4top.sources.http import HttpGetter; HttpGetter("http://127.0.0.1:1")'
+        warm += "import ds4top.reach.status, ds4top.sources.plainget, pynvml, "
+        warm += "prometheus_client.parser, ds4top.flight, ds4top.keep, ds4top.archive.history; "
+        warm += "from ds4top.ui.screens import live, log, kv, others"
         subprocess.run([sys.executable, "-c", warm], env=env, check=True)
         yield env

@@ -16,20 +16,9 @@ from typing import Any
 
 import pytest
 
+from ds4top.reach.status import LOOK_S
 from ds4top.standin.demo import free_port, python_environment
-
-CONTRACT: dict[str, set[str]] = {
-    "": {"schema", "time", "level", "reasons", "server", "request", "decode", "kv_cache",
-         "memory", "gpu", "launch", "sources"},
-    "server": {"state", "pid", "start_time", "uptime_s", "comm", "exe", "argv", "cwd",
-               "supervisor", "started_by", "flavour", "build", "model", "model_bytes",
-               "residency", "residency_detail", "context_limit_tokens", "url", "log", "queued"},
-    "kv_cache": {"directory", "entries", "used_bytes", "foreign_bytes", "budget_bytes",
-                 "disk_free_bytes", "disk_hits", "live_hits", "misses", "stores", "evictions",
-                 "last_load_ms", "tokens_reused", "seconds_saved"},
-    "memory": {"total_bytes", "available_bytes", "headroom_bytes", "parts",
-               "next_prefill_bytes", "slope_bytes_per_s", "oom_kills", "level"},
-}  # fmt: skip
+from tests.schema import faults
 
 
 @pytest.fixture
@@ -75,9 +64,7 @@ def test_the_contract_on_a_running_server(server: tuple[int, Path]) -> None:
     found: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == {"ok": 0, "warning": 1, "critical": 2, "unknown": 3}[found["level"]]
     assert found["schema"] == "ds4top.status/1"
-    for part, names in CONTRACT.items():
-        held = found[part] if part else found
-        assert set(held) == names, part
+    assert faults(found) == []
     told = found["server"]
     assert (told["state"], told["pid"], told["comm"]) == ("idle", pid, "ds4-server")
     assert told["log"] == str(home / "server.log")
@@ -89,6 +76,8 @@ def test_the_contract_on_a_running_server(server: tuple[int, Path]) -> None:
     assert sum(found["memory"]["parts"].values()) == found["memory"]["total_bytes"]
     names = {each["name"] for each in found["sources"]}
     assert {"log", "process", "memory", "KV directory", "/v1/models"} <= names
+    states = {each["name"]: each["state"] for each in found["sources"]}
+    assert (states["/v1/models"], states["KV directory"], states["log"]) == ("ok", "ok", "ok")
 
 
 def test_one_line_for_a_status_bar(server: tuple[int, Path]) -> None:
@@ -104,5 +93,15 @@ def test_without_a_server(tmp_path: Path) -> None:
     gone.wait()
     done = status("--json", "--pid", str(gone.pid), home=tmp_path)
     found = json.loads(done.stdout)
+    assert faults(found) == []
     assert found["server"] is None
     assert (found["level"], done.returncode) == ("unknown", 3)
+
+
+def test_an_empty_log_is_not_waited_for(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    log.write_bytes(b"")
+    begin = time.monotonic()
+    done = status("--line", "--log", str(log), home=tmp_path)
+    assert done.returncode == 3
+    assert time.monotonic() - begin < LOOK_S

@@ -28,6 +28,7 @@ from ds4top.core.proctext import (
     parse_unix_listeners,
 )
 from ds4top.core.vitals import Vitals
+from ds4top.sources.http import OWN_ENDS
 from ds4top.sources.portwatch import BUSY_S, QUIET_S, PortWatch
 from ds4top.sources.procfs import ProcFs
 from ds4top.sources.vitals import VitalSigns
@@ -144,6 +145,12 @@ def test_constructed_queue_and_clients_that_left(tmp_path: Path) -> None:
     proc.add(os.getpid(), "ds4top", fds={2: "/dev/null", 7: "socket:[601]"})
     again = VitalSigns(lambda: server, lambda: 9.0, ProcFs(tmp_path)).read(1.0)[0]
     assert again.connections == 1
+    # A question of its own in the queue, or over before its descriptor was looked for, is none.
+    for port in (0xC002, 0xC003):
+        OWN_ENDS.append(("127.0.0.1", port))
+    mine = VitalSigns(lambda: server, lambda: 9.0, ProcFs(tmp_path)).read(1.0)[0]
+    OWN_ENDS.clear()
+    assert (mine.connections, mine.queued) == (0, 1)
     # What may not be read is unknown, not nothing.
     (folder / "io").unlink()
     unknown = replace(server, listening=())
