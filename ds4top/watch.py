@@ -44,6 +44,7 @@ from ds4top.sources.kvdir import KvDirectory
 from ds4top.sources.logroute import LogAddress, LogRouter
 from ds4top.sources.metrics import MetricsSource
 from ds4top.sources.nvml import NvmlSource
+from ds4top.sources.plainget import PlainGetter
 from ds4top.sources.procfs import ProcFs
 from ds4top.sources.samples import SourceError
 from ds4top.sources.vitals import VitalSigns
@@ -81,7 +82,7 @@ class Watch:
         nvml: NvmlSource | None = None,
         kernel: Source | None = None,
         cached: Callable[[str], int | None] | None = None,
-        getter: Callable[[str], HttpGetter] = HttpGetter,
+        getter: Callable[[str], HttpGetter] = PlainGetter,
     ) -> None:
         """``host``, ``nvml``, ``kernel`` and ``cached`` stand in for the real ones (the demo)."""
         self._cached = cached

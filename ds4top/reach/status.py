@@ -7,7 +7,6 @@ import json
 import os
 import sys
 import time
-from functools import partial
 from typing import Any
 
 from ds4top.core.alerts import Alert, alerts_now
@@ -20,14 +19,12 @@ from ds4top.reach.configfile import load
 from ds4top.report.jsonout import buckets_json
 from ds4top.session import Session, Wanted, live
 from ds4top.sources.logroute import LogRouter
-from ds4top.sources.plainget import PlainGetter
 from ds4top.view.facts import alert_facts
 from ds4top.view.launch import settings_json
 from ds4top.view.rates import RateBook
 from ds4top.view.status import LEVELS, document, line, state_of
 from ds4top.view.text import clean
 from ds4top.view.today import TodayBook
-from ds4top.watch import Watch
 
 LOOK_S = 1.5
 """A look takes no longer, whatever is slow; what has not answered by then is not known."""
@@ -125,7 +122,7 @@ def main(args: argparse.Namespace) -> int:
     config = load(args.config, os.environ, flags)
     for problem in config.problems:
         print(f"ds4top: {problem}", file=sys.stderr)
-    session = live(wanted_of(config), watch=partial(Watch, getter=PlainGetter))
+    session = live(wanted_of(config))
     look(session)
     if config.flag("history.keep"):
         session.model.kept = recalled(session.model, os.environ)
