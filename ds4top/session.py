@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
 from threading import Event as StopEvent
@@ -57,6 +58,20 @@ _BREAKS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ActingPlace:
+    """Where acting keeps its state, and on which servers. ``memory`` stands in for the machine's:
+    bytes available, and whether a pid still holds memory of the GPU.
+
+    ``own_commands``: the user's own start and stop commands are meant for it.
+    """
+
+    state: Path
+    demo: str = ""
+    memory: Callable[[int], tuple[int | None, bool | None]] | None = None
+    own_commands: bool = True
+
+
 class Session:
     """One run: live from a log, or a replay. ``close`` it; it owns threads."""
 
@@ -91,6 +106,8 @@ class Session:
             self._machine_sources = self.watch.sources()
         machine = self.watch.machine if self.watch is not None else Machine()
         self.model = Model(self._reducer.state, clock.wall(), machine, name, tz)
+        self.acting_place: ActingPlace | None = None
+        """Where its server can be acted on; ``None`` for a replay."""
         self.drive: Callable[[str], None] | None = None
         """Of a demo: brings its machine into one of the states that an alert is about."""
         self.on_log: Callable[[bytes], None] | None = None

@@ -13,7 +13,7 @@ from pathlib import Path
 from ds4top.control import containers, panes, turn, units
 from ds4top.control.ask import Ask, ask
 from ds4top.control.capture import capture
-from ds4top.control.journal import Journal
+from ds4top.control.journal import Journal, StopTold
 from ds4top.control.wayback import Parked, WayBack
 from ds4top.core.config import Config
 from ds4top.core.derive import ServerState, status_of
@@ -50,6 +50,8 @@ class Situation:
     log_told: bool = False
     """Whether its log was read, and would say that it stops."""
     mapped_without_switch: bool = False
+    speed: float = 1.0
+    """How many times faster than the clock a demo runs; its reference goes with it."""
 
 
 def _own_starts(log: LogState) -> dict[str, float]:
@@ -60,6 +62,10 @@ def _own_starts(log: LogState) -> dict[str, float]:
         if life.load_s is not None and held is not Residency.UNKNOWN:
             found[held.value] = life.load_s
     return found
+
+
+def _since(wall: float | None, now: float) -> float | None:
+    return None if wall is None else max(now - wall, 0.0)
 
 
 def situation_of(
@@ -87,6 +93,7 @@ def situation_of(
             waiting=machine.waiting(log),
             prefill_left_s=prefill_left_s if prefilling else None,
             shutdown_seen=life is not None and life.shutdown,
+            stopping_s=_since(life.shutdown_at, model.now) if life is not None else None,
             poisoned=status.state is ServerState.POISONED,
             memory_critical=headroom is not None and headroom < machine.critical_bytes,
         )
@@ -105,6 +112,7 @@ def situation_of(
         log_told=alive and life is not None and (life.listened or life.served),
         kv_disk=server.kv_dir is not None if server is not None and server.argv else None,
         mapped_without_switch=residency is Residency.MMAP and env is not None and DIRECT not in env,
+        speed=model.speed,
     )
 
 
@@ -189,7 +197,7 @@ class Gatherer:
             context_bytes=seen.context_bytes,
             residency=seen.residency,
             starts_s=seen.starts_s,
-            reference_s=REFERENCE_S,
+            reference_s={mode: s / seen.speed for mode, s in REFERENCE_S.items()},
             kv_disk=seen.kv_disk,
             mapped_without_switch=seen.mapped_without_switch,
             grace_s=float(self.config.number("control.grace_s")),
@@ -208,8 +216,12 @@ class Gatherer:
         build = self._build(server, spec)
         base = self._common(seen)
         flight = seen.flight
-        if not flight.shutdown_seen and self._stopping(seen):
+        told = self.journal.stop_told(server.target)
+        if not flight.shutdown_seen and self._stopping(seen, told):
             flight = replace(flight, shutdown_seen=True)
+        if flight.shutdown_seen and flight.stopping_s is None:
+            at = told.at if told.at is not None else told.maybe_at
+            flight = replace(flight, stopping_s=None if at is None else max(self._wall() - at, 0.0))
         supervisor = self._supervisor(server, spec, build, want)
         return replace(
             base,
@@ -222,13 +234,11 @@ class Gatherer:
             owner=server.user,
         )
 
-    def _stopping(self, seen: Situation) -> bool:
+    def _stopping(self, seen: Situation, told: StopTold) -> bool:
         """Whether it was told to stop by a ds4top: a second signal would end it with nothing saved.
 
         Of one whose sending nobody saw, a log that says nothing of it a while later is the word.
         """
-        assert seen.server is not None
-        told = self.journal.stop_told(seen.server.target)
         if told.sent or told.maybe_at is None:
             return told.sent
         return not (seen.log_told and self._wall() - told.maybe_at > UNSEEN_S)

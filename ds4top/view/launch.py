@@ -9,6 +9,7 @@ from ds4top.core.lint import Finding, Judged, facts_of, judge, lint
 from ds4top.core.lint_facts import LintFacts
 from ds4top.core.model import Model
 from ds4top.core.units import fmt_duration
+from ds4top.view.deeds import past_rows
 from ds4top.view.text import Part, Row, columns, row
 
 _STYLES = {"bad": "crit", "warning": "warn", "note": "text", "good": "ok"}
@@ -92,6 +93,8 @@ def launch_rows(model: Model, width: int) -> list[Row]:
     out: list[Row] = [
         row(("  started by ", "label"), server.started_by, ("   exe ", "label"), server.exe or "–")
     ]
+    if model.read_only:
+        out.append(row((f"  {model.read_only}", "warn")))
     if server.exe_replaced:
         out.append(
             row(("  its executable was replaced since: a restart runs the new build", "warn"))
@@ -148,4 +151,9 @@ def starts_rows(model: Model) -> list[Row]:
 
 def launch_view(model: Model, width: int) -> tuple[Row, ...]:
     """The whole page."""
-    return (row((" LAUNCH", "title")), *launch_rows(model, width), *starts_rows(model))
+    return (
+        row((" LAUNCH", "title")),
+        *launch_rows(model, width),
+        *past_rows(model, width),
+        *starts_rows(model),
+    )

@@ -69,7 +69,7 @@ def kv_view(model: Model, today: Today, width: int) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def start_view(model: Model) -> tuple[Row, ...]:
+def start_view(model: Model, width: int) -> tuple[Row, ...]:
     """What the start-up lines tell, where the process is not seen."""
     life = model.log.life
     rows: list[Row] = [
@@ -77,7 +77,7 @@ def start_view(model: Model) -> tuple[Row, ...]:
         row(""),
     ]
     if life is None:
-        return (*rows, row(("  no start in the log", "dim")))
+        return (*rows, row(("  no start in the log", "dim")), *past_rows(model, width))
     facts: list[tuple[str, str]] = [
         ("device", f"{life.device or '–'}  {life.sm or ''}"),
         ("listening", life.url or "–"),

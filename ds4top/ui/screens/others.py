@@ -20,6 +20,7 @@ class Requests(RequestTable):
     """Every request in a table."""
 
     name_ = "requests"
+    acts_first = False
     hints: ClassVar[tuple[tuple[str, str], ...]] = (
         ("Enter", "details"),
         ("/", "filter"),
@@ -96,7 +97,7 @@ class Launch(Page):
         """Settings and starts."""
         model = self.ds4top.model
         if model.machine.server is None:
-            return places.start_view(model)
+            return places.start_view(model, self.size.width)
         return launch_view(model, self.size.width)
 
 
@@ -126,6 +127,7 @@ class Log(View):
     """The server's log, coloured by event; follows its end."""
 
     name_ = "log"
+    acts_first = False
     hints: ClassVar[tuple[tuple[str, str], ...]] = (
         ("/", "filter"),
         ("f", "follow"),
