@@ -59,7 +59,7 @@ def told(deed: Deed, progress: Progress) -> Deed:
     if not 0 <= at < len(steps):
         return deed
     step = steps[at]
-    if progress.state in ("begun", "waiting"):
+    if progress.state == "begun" or progress.state == "waiting":
         if step.state == "begun":
             return deed
         steps[at] = replace(step, state="begun", begun_t=progress.t)

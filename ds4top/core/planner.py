@@ -94,9 +94,7 @@ def _refusal(action: Action, facts: Facts) -> str | None:
         if flight.poisoned or flight.memory_critical:
             return None
         if flight.shutdown_seen:
-            left = facts.grace_s - (
-                facts.grace_s if flight.stopping_s is None else flight.stopping_s
-            )
+            left = 0.0 if flight.stopping_s is None else facts.grace_s - flight.stopping_s
             if left <= 0:
                 return None
             return f"it was told to stop and has its time for that: KILL in {fmt_duration(left)}"

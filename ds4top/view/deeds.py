@@ -257,7 +257,7 @@ def _past(deed: PastDeed, model: Model, width: int) -> Iterator[Row]:
         switch = f" {deed.before} → {deed.after}"
     style = "warn" if deed.done is None else "ok" if deed.done else "crit"
     end = deed.words + (f", pid {deed.pid}" if deed.done and deed.pid is not None else "")
-    took = f" in {fmt_duration(_whole(deed.took_s))}" if (deed.took_s or 0) >= 1 else ""
+    took = f" in {fmt_duration(_whole(deed.took_s))}" if deed.took_s and deed.took_s >= 1 else ""
     what = f"{deed.action}{switch}"
     yield row(f"  {when}  ", f"{deed.who:<10} ", f"{what:<24} ", (end, style), (took, "dim"))
     if deed.reason:

@@ -6,6 +6,7 @@ from collections import Counter
 
 from ds4top.core.model import Model
 from ds4top.core.units import fmt_age, fmt_k, fmt_mib, fmt_ms, fmt_pct, fmt_tokens
+from ds4top.view.deeds import past_rows
 from ds4top.view.launch import starts_rows
 from ds4top.view.live import kv_rows
 from ds4top.view.text import Row, columns, row
@@ -103,7 +104,7 @@ def start_view(model: Model, width: int) -> tuple[Row, ...]:
         ]
     facts += [(name.replace("_", " "), f"{value}") for name, value in life.plan.items()]
     rows += [row((f"  {name:<18}", "label"), (value, "value")) for name, value in facts]
-    return (*rows, *starts_rows(model))
+    return (*rows, *past_rows(model, width), *starts_rows(model))
 
 
 def sources_view(model: Model, width: int) -> tuple[Row, ...]:
