@@ -88,7 +88,7 @@ def demo_session(speed: float, stack: ExitStack) -> Session:
     session = live(Wanted(log=str(demo.log_path), demo=demo.mark), watch=watch)
     session.drive = gb10.drive
     session.acting_place = ActingPlace(
-        demo.workdir / "ds4top", demo.mark, memory_of(gb10), own_commands=False
+        demo.workdir / "ds4top", demo.mark, memory_of(gb10), plain=True
     )
     model = session.model
     model.demo = "demo" if speed == 1.0 else f"demo ×{speed:g}"

@@ -63,13 +63,13 @@ class ActingPlace:
     """Where acting keeps its state, and on which servers. ``memory`` stands in for the machine's:
     bytes available, and whether a pid still holds memory of the GPU.
 
-    ``own_commands``: the user's own start and stop commands are meant for it.
+    ``plain``: its servers are nobody's, neither a supervisor's nor of the user's own commands.
     """
 
     state: Path
     demo: str = ""
     memory: Callable[[int], tuple[int | None, bool | None]] | None = None
-    own_commands: bool = True
+    plain: bool = False
 
 
 class Session:

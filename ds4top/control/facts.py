@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import pwd
 import time
@@ -116,11 +115,6 @@ def situation_of(
     )
 
 
-def owner_hint(server: ServerProcess | None) -> str:
-    """Whose it is, by name."""
-    return server.user if server is not None else getpass.getuser()
-
-
 def may_signal(server: ServerProcess) -> bool:
     """Whether a signal of ours would be allowed (kill(2)); nothing is sent."""
     try:
@@ -149,13 +143,16 @@ class Gatherer:
         root: Path = Path("/"),
         run: Ask = ask,
         wall: Callable[[], float] = time.time,
+        plain: bool = False,
     ) -> None:
+        """``plain``: its servers are nobody's, whatever they were started under (the demo)."""
+        self._plain = plain
         self._wall = wall
         self.config = config
         self.state = state
         self.procfs = procfs or ProcFs()
         self.environment = os.environ if environment is None else environment
-        self._asker = asker or HelpFlags(state / "help", keep=("--standin-profile",))
+        self.asker = asker or HelpFlags(state / "help", keep=("--standin-profile",))
         self._root = root
         self.run = run
 
@@ -173,6 +170,12 @@ class Gatherer:
     def journal(self) -> Journal:
         """What was done."""
         return Journal(self.state / "journal.jsonl")
+
+    @property
+    def starts_by_command(self) -> bool:
+        """Whether there is a command of the user's own that starts it."""
+        own = self._own()
+        return own is not None and bool(own.start_command)
 
     def facts(self, action: Action, seen: Situation, want: Mode | None = None) -> Facts:
         """Facts of an action. With no server, what a start needs comes from what was parked."""
@@ -250,7 +253,7 @@ class Gatherer:
             # The new file is what a start will run.
             exe = spec.exe
         cwd = server.cwd if spec is None else spec.cwd
-        found = self._asker.read(argv, exe, spec.env if spec is not None else (), cwd)
+        found = self.asker.read(argv, exe, spec.env if spec is not None else (), cwd)
         return Build(
             flags=frozenset(name for flag in found.flags for name in flag.names)
             if found.flags is not None
@@ -261,6 +264,8 @@ class Gatherer:
         )
 
     def _own(self) -> Supervisor | None:
+        if self._plain:
+            return None
         start, stop = self.config.words("control.start"), self.config.words("control.stop")
         if not start and not stop:
             return None
@@ -269,6 +274,8 @@ class Gatherer:
     def _supervisor(
         self, server: ServerProcess, spec: Spec | None, build: Build, want: Mode | None
     ) -> Supervisor:
+        if self._plain:
+            return Supervisor("none")
         if (own := self._own()) is not None:
             return own
         kind, name = server.owner.kind, server.owner.name
@@ -326,7 +333,7 @@ class Gatherer:
         weights, context = sizes_of(spec)
         build = Build()
         if spec is not None:
-            found = self._asker.read(spec.argv, spec.exe, spec.env, spec.cwd)
+            found = self.asker.read(spec.argv, spec.exe, spec.env, spec.cwd)
             build = Build(
                 frozenset(name for flag in found.flags for name in flag.names)
                 if found.flags is not None

@@ -11,11 +11,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ds4top.core.config import Config, Value
+from ds4top.core.config import Config
 from ds4top.core.deeds import VERBS, Deed
 from ds4top.core.model import Model
 from ds4top.core.plan import Action, Mode, Plan
@@ -29,7 +29,7 @@ from ds4top.view.keymap import COMMANDS, key_label, keys_of
 if TYPE_CHECKING:
     from ds4top.control.act import Controller
     from ds4top.control.doing import Doing
-    from ds4top.control.facts import Situation
+    from ds4top.control.facts import Gatherer, Situation
     from ds4top.control.past import Past
     from ds4top.ui.app import Ds4top
 
@@ -60,7 +60,7 @@ class Acts:
     ) -> None:
         self.app = app
         self.place = place
-        self.config = config if place is None or place.own_commands else _without_own(config)
+        self.config = config
         self.keys = {
             command.id.partition(".")[2]: key_label(",".join(keys_of(command, config.keys)))
             for command in COMMANDS
@@ -74,6 +74,7 @@ class Acts:
         self._journal: tuple[int, int] | None = None
         self._journal_t = 0.0
         self._reading = False
+        self._gatherer: Gatherer | None = None
 
     # what is known ------------------------------------------------------------------------
 
@@ -165,8 +166,13 @@ class Acts:
 
         assert self.place is not None
         memory = self.place.memory
+        # What a build's help says is asked for once.
+        asker = self._gatherer.asker if self._gatherer is not None else None
+        self._gatherer = Gatherer(
+            self.config, self.place.state, asker=asker, plain=self.place.plain
+        )
         return Controller(
-            Gatherer(self.config, self.place.state),
+            self._gatherer,
             lambda: situation,
             memory=None if memory is None else lambda pid: MemoryNow(*memory(pid)),
             demo=self.place.demo,
@@ -386,7 +392,7 @@ class Acts:
         doing.leave()
         doing.join(_LEAVE_S)
         after = doing.deed
-        if after.outcome is not None and after.outcome.done:
+        if (after.outcome is not None and after.outcome.done) or self.model.demo:
             return ""
         at = (before.at or 0) + 1
         verb = VERBS[before.plan.action]
@@ -396,9 +402,3 @@ class Acts:
 def _meant(situation: Situation) -> tuple[object, ...]:
     server, flight = situation.server, situation.flight
     return (server.target if server is not None else None, flight.shutdown_seen, flight.poisoned)
-
-
-def _without_own(config: Config) -> Config:
-    """Without the user's own commands: they start another server than that of the demo."""
-    none = {key: Value((), "default") for key in ("control.start", "control.stop")}
-    return replace(config, values={**config.values, **none})

@@ -23,7 +23,7 @@ from ds4top.core.plan import (
     WaitMemory,
 )
 from ds4top.core.state import Life, Phase
-from ds4top.core.units import fmt_age, fmt_duration, fmt_gib, fmt_tokens
+from ds4top.core.units import fmt_age, fmt_duration, fmt_gib, fmt_ms, fmt_tokens
 from ds4top.view.planview import outcome_lines, title
 from ds4top.view.rates import RateBook
 from ds4top.view.text import Row, bar, columns, row
@@ -37,6 +37,7 @@ _MARKS: Mapping[str, tuple[str, str]] = {
 _STAMP_S = 1.0
 """A log's stamps are whole seconds."""
 _BAR = 24
+_STORES = 200
 
 
 def _stops(step: Step) -> bool:
@@ -55,7 +56,7 @@ def progress_rows(deed: Deed, model: Model, book: RateBook, now_t: float, width:
         rows += _step(seen, now_t, width)
         rows += _meanwhile(deed, step, seen, model, book, now_t)
     end_t = now_t if deed.ended_t is None else deed.ended_t
-    rows += [row(""), row((" elapsed ", "label"), fmt_duration(_whole(end_t - deed.begun_t)))]
+    rows += [row(""), row((" elapsed ", "label"), _seconds(end_t - deed.begun_t))]
     if deed.outcome is None and deed.left:
         rows.append(row((" ds4top waits for nothing any more", "warn")))
     if deed.outcome is not None:
@@ -63,8 +64,10 @@ def progress_rows(deed: Deed, model: Model, book: RateBook, now_t: float, width:
     return rows
 
 
-def _whole(seconds: float) -> float:
-    return float(int(max(seconds, 0.0)))
+def _seconds(seconds: float) -> str:
+    """A time that counts, by the second."""
+    whole = int(max(seconds, 0.0))
+    return f"{whole} s" if whole < 10 else fmt_duration(float(whole))
 
 
 def _step(seen: StepSeen, now_t: float, width: int) -> Iterator[Row]:
@@ -72,7 +75,7 @@ def _step(seen: StepSeen, now_t: float, width: int) -> Iterator[Row]:
     took = ""
     if seen.begun_t is not None:
         took_s = (now_t if seen.ended_t is None else seen.ended_t) - seen.begun_t
-        took = fmt_duration(_whole(took_s)) if took_s >= 1 else ""
+        took = _seconds(took_s) if took_s >= 1 else ""
     room = max(width - 16, 10)
     text = "text" if seen.state in ("todo", "done") else style
     for number, line in enumerate(wrap(seen.words, room) or [""]):
@@ -106,10 +109,10 @@ def _under(*parts: object) -> Row:
 
 
 def _saved(model: Model, begun: float) -> Iterator[Row]:
-    stores = [s for s in model.log.stores[-8:] if s.reason == "shutdown"]
+    stores = [s for s in model.log.stores[-_STORES:] if s.reason == "shutdown"]
     for store in stores:
         if store.at is not None and store.at >= begun - _STAMP_S:
-            size, took = f"{store.size_mib:,.1f} MiB", fmt_duration(store.save_ms / 1000)
+            size, took = f"{store.size_mib:,.1f} MiB", fmt_ms(store.save_ms)
             yield _under((f"saved {fmt_tokens(store.tokens)} tokens, {size}, in {took}", "ok"))
 
 
@@ -142,7 +145,7 @@ def _rise(deed: Deed, model: Model, now_t: float, begun: float) -> Iterator[Row]
     if usual is not None:
         left, origin = usual - (now_t - since), deed.plan.start_s_origin or "an estimate"
         if left > 0:
-            yield _under(("about ", "text"), (fmt_duration(_whole(left) or 1.0), "now"), " left",
+            yield _under(("about ", "text"), (_seconds(max(left, 1.0)), "now"), " left",
                          (f"   of {fmt_duration(usual)}: {origin}", "dim"))  # fmt: skip
         else:
             yield _under((f"longer than the {fmt_duration(usual)} of {origin}", "warn"))
@@ -225,13 +228,14 @@ def left_words(deed: Deed) -> str:
     return "Nothing was done to the server yet."
 
 
-def leave_rows(deed: Deed, width: int) -> list[Row]:
-    """The question when ds4top is to end while it acts."""
+def leave_rows(deed: Deed, width: int, *, demo: bool = False) -> list[Row]:
+    """The question when ds4top is to end while it acts. ``demo``: its server ends too."""
     at = (deed.at or 0) + 1
     verb = VERBS[deed.plan.action]
     words = f"{verb} is in step {at} of {len(deed.steps)}: {deed.steps[at - 1].words}."
     rows = [row((f" {verb.upper()} GOES ON", "title")), row("")]
-    for text in (words, "If ds4top ends now: " + left_words(deed)):
+    end = "The demo's server ends with it." if demo else left_words(deed)
+    for text in (words, "If ds4top ends now: " + end):
         rows += [row(" ", piece) for piece in wrap(text, max(width - 2, 10))]
         rows.append(row(""))
     return rows
@@ -257,7 +261,7 @@ def _past(deed: PastDeed, model: Model, width: int) -> Iterator[Row]:
         switch = f" {deed.before} → {deed.after}"
     style = "warn" if deed.done is None else "ok" if deed.done else "crit"
     end = deed.words + (f", pid {deed.pid}" if deed.done and deed.pid is not None else "")
-    took = f" in {fmt_duration(_whole(deed.took_s))}" if deed.took_s and deed.took_s >= 1 else ""
+    took = f" in {_seconds(deed.took_s)}" if deed.took_s and deed.took_s >= 1 else ""
     what = f"{deed.action}{switch}"
     yield row(f"  {when}  ", f"{deed.who:<10} ", f"{what:<24} ", (end, style), (took, "dim"))
     if deed.reason:

@@ -54,9 +54,13 @@ class ActScreen(Scroller):
         if not self.is_mounted:
             return
         paper = self.query_one(TableView)
+        asked = self.question()
         if paper.size.width:
-            paper.show_table(None, list(enumerate(self.rows(paper.size.width))))
-        self.query_one("#question", LineView).show((self.question(),))
+            rows = list(enumerate(self.rows(paper.size.width)))
+            paper.show_table(None, rows)
+            if len(rows) > paper.size.height:
+                asked = row(asked, "   ", ("PgDn PgUp", "key"), " more")
+        self.query_one("#question", LineView).show((asked,))
 
     def close(self) -> None:
         """Take it away, if it lies on top."""
@@ -346,7 +350,8 @@ class Leave(ActScreen):
     def rows(self, width: int) -> Sequence[Row]:
         """What would become of the action."""
         deed = self.acts.deed
-        return leave_rows(deed, width) if deed is not None else ()
+        demo = bool(self.acts.model.demo)
+        return leave_rows(deed, width, demo=demo) if deed is not None else ()
 
     def question(self) -> Row:
         """Leave or stay."""
