@@ -9,18 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ds4top.core.config import Config
 from ds4top.core.deeds import VERBS, Deed
 from ds4top.core.model import Model
 from ds4top.core.plan import Action, Mode, Plan
-from ds4top.core.process import Life, life_of
 from ds4top.session import ActingPlace
+from ds4top.ui.ledger import Ledger
 from ds4top.ui.screens.base import View
 from ds4top.view.acting import act_hints, can_start, instead, read_only_why, switch_to
 from ds4top.view.deeds import left_words
@@ -30,12 +28,9 @@ if TYPE_CHECKING:
     from ds4top.control.act import Controller
     from ds4top.control.doing import Doing
     from ds4top.control.facts import Gatherer, Situation
-    from ds4top.control.past import Past
     from ds4top.ui.app import Ds4top
 
 T = TypeVar("T")
-_JOURNAL_S = 5.0
-"""Another ds4top may have written into the journal: how often its size is looked at."""
 _LEAVE_S = 2.0
 """How long the end of ds4top waits for an action to write down that it was left."""
 
@@ -66,14 +61,11 @@ class Acts:
             for command in COMMANDS
             if command.group == "act"
         }
-        self._make = make or self._controller
+        self.make = make or self._controller
         self._doing: Doing | None = None
         self._told = True
         self._seen = True
-        self._server: Life | None = None
-        self._journal: tuple[int, int] | None = None
-        self._journal_t = 0.0
-        self._reading = False
+        self.ledger = Ledger(self)
         self._gatherer: Gatherer | None = None
 
     # what is known ------------------------------------------------------------------------
@@ -100,8 +92,7 @@ class Acts:
 
     def start(self) -> None:
         """Once the screen stands: what became of an action that was cut off, and what was done."""
-        if self.place is not None:
-            self._apart(self._recover, self._recovered)
+        self.ledger.start()
 
     def look(self) -> None:
         """With every paint: whether acting is allowed, how far it is, whether something is new."""
@@ -112,17 +103,7 @@ class Acts:
         deed = model.acting = self.deed
         if deed is not None and not deed.goes_on:
             self._ended(deed)
-        if self.place is None:
-            return
-        server = model.machine.server
-        life = life_of(server.target) if server is not None else None
-        if life != self._server:
-            self._server = life
-            self._read()
-        elif time.monotonic() - self._journal_t >= _JOURNAL_S:
-            self._journal_t = time.monotonic()
-            if self._stamp() != self._journal:
-                self._read()
+        self.ledger.look()
 
     def _ended(self, deed: Deed) -> None:
         from ds4top.ui.screens.act import ProgressScreen
@@ -130,7 +111,7 @@ class Acts:
         assert deed.outcome is not None
         if not self._told:
             self._told = True
-            self._read()
+            self.ledger.read()
             if not isinstance(self.app.screen, ProgressScreen):
                 words = f"{deed.outcome.words}: {deed.outcome.reason or ''}".rstrip(": ")
                 if deed.outcome.done:
@@ -148,13 +129,17 @@ class Acts:
 
     # threads ------------------------------------------------------------------------------
 
-    def _apart(self, work: Callable[[], T], then: Callable[[T], object]) -> None:
+    def apart(self, work: Callable[[], T], then: Callable[[T], object]) -> None:
         """Do something that blocks in a thread, and go on with it here."""
 
         def run() -> None:
-            result = work()
+            # The app may have ended meanwhile.
             with contextlib.suppress(RuntimeError):
-                # The app may have ended meanwhile.
+                try:
+                    result = work()
+                except Exception as error:
+                    self.app.call_later(self.tell, f"acting: {error}")
+                    return
                 self.app.call_later(then, result)
 
         threading.Thread(target=run, name="acting: looking", daemon=True).start()
@@ -185,55 +170,6 @@ class Acts:
         request = self.model.log.running
         eta = self.app.book.eta_s(request) if request is not None else None
         return situation_of(self.model, prefill_left_s=eta)
-
-    def _recover(self) -> tuple[str, str]:
-        from ds4top.control.facts import Situation
-
-        found = self._make(Situation()).recovered()
-        return (found.words, found.can) if found is not None else ("", "")
-
-    def _recovered(self, found: tuple[str, str]) -> None:
-        words, can = found
-        if words:
-            end = f" {can} brings it back, or {self.keys['start']}." if can else ""
-            self.app.notify(words + end, severity="warning", timeout=15)
-        self._read()
-
-    def _journal_path(self) -> Path:
-        assert self.place is not None
-        return self.place.state / "journal.jsonl"
-
-    def _stamp(self) -> tuple[int, int] | None:
-        try:
-            found = self._journal_path().stat()
-        except OSError:
-            return None
-        return found.st_size, found.st_mtime_ns
-
-    def _read(self) -> None:
-        """Read the journal and the way back again."""
-        if self._reading:
-            return
-        self._reading = True
-        self._journal = self._stamp()
-        self._apart(self._past, self._take_past)
-
-    def _past(self) -> Past:
-        from ds4top.control.facts import Situation
-        from ds4top.control.past import Past, past_deeds, starts_of
-
-        controller = self._make(Situation())
-        entries = list(controller.gatherer.journal.entries())
-        startable = controller.can_start()
-        return Past(past_deeds(entries), starts_of(entries, self.model.tz), startable)
-
-    def _take_past(self, past: Past) -> None:
-        self._reading = False
-        self.model.past, self.model.startable = past.deeds, past.startable
-        self.model.machine.took(past.started)
-        self.app.paint()
-        if self._stamp() != self._journal:
-            self._read()
 
     # keys ---------------------------------------------------------------------------------
 
@@ -304,7 +240,7 @@ class Acts:
 
         def work() -> Look:
             try:
-                return Look(self._make(situation).plan(action, want), situation)
+                return Look(self.make(situation).plan(action, want), situation)
             except Exception as error:
                 from ds4top.core.plan import Supervisor
 
@@ -312,7 +248,7 @@ class Acts:
                 return Look(Plan(action, None, Supervisor("none"), refused=why), situation)
 
         situation = self._situation()
-        self._apart(work, then)
+        self.apart(work, then)
 
     def other_server(self, look: Look) -> bool:
         """Whether another server is meant by now, or the same is stopping since."""
@@ -330,7 +266,7 @@ class Acts:
         """Do it, and show how far it is."""
         from ds4top.control.doing import Doing
 
-        self._run(Doing(self._make(self._situation()), plan, self._changed, forced=forced))
+        self._run(Doing(self.make(self._situation()), plan, self._changed, forced=forced))
 
     def take_back(self) -> None:
         """Go back to the last settings that worked, where the last action failed."""
@@ -339,7 +275,7 @@ class Acts:
         deed = self.deed
         if deed is None or deed.back is None:
             return
-        controller = self._make(self._situation())
+        controller = self.make(self._situation())
         # As with the commands: what had room then has it now, or waits for it.
         back = Doing(controller, deed.back, self._changed, forced=True, after=deed.outcome)
         self._run(back)

@@ -107,6 +107,7 @@ def launch_rows(model: Model, width: int) -> list[Row]:
         out.append(row(mark, each.figure, (f": {each.why}", "dim")))
         if each.fix:
             out.append(row("     ", (each.fix, "key")))
+    out += past_rows(model, width, 5)
     given = [each for each in rows_of if each.setting.given]
     rest = [each for each in rows_of if not each.setting.given and each.setting.section]
     widths = (34, 22, 16, max(width - 80, 8))
@@ -154,6 +155,5 @@ def launch_view(model: Model, width: int) -> tuple[Row, ...]:
     return (
         row((" LAUNCH", "title")),
         *launch_rows(model, width),
-        *past_rows(model, width),
         *starts_rows(model),
     )
