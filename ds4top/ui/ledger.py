@@ -26,6 +26,7 @@ class Ledger:
         self._journal_t = 0.0
         self._reading = False
         self._started = False
+        self._unsettled = False
 
     def start(self) -> None:
         """Once the screen stands: tell what became of an action that was cut off."""
@@ -41,20 +42,23 @@ class Ledger:
         life = life_of(server.target) if server is not None else None
         if life != self._server:
             self._server = life
+            if self._unsettled:
+                self.start()
             self.read()
         elif time.monotonic() - self._journal_t >= _JOURNAL_S:
             self._journal_t = time.monotonic()
             if self._stamp() != self._journal:
                 self.read()
 
-    def _recover(self) -> tuple[str, str]:
+    def _recover(self) -> tuple[str, str, bool]:
         from ds4top.control.facts import Situation
 
         found = self._acts.make(Situation()).recovered()
-        return (found.words, found.can) if found is not None else ("", "")
+        return (found.words, found.can, found.settled) if found is not None else ("", "", True)
 
-    def _recovered(self, found: tuple[str, str]) -> None:
-        words, can = found
+    def _recovered(self, found: tuple[str, str, bool]) -> None:
+        words, can, settled = found
+        self._unsettled = not settled
         if words:
             end = f" {can} brings it back, or {self._acts.keys['start']}." if can else ""
             self._acts.app.notify(words + end, severity="warning", timeout=15)
