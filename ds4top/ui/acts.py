@@ -109,17 +109,18 @@ class Acts:
         from ds4top.ui.screens.act import ProgressScreen
 
         assert deed.outcome is not None
+        shown = any(isinstance(screen, ProgressScreen) for screen in self.app.screen_stack)
         if not self._told:
             self._told = True
             self.ledger.read()
-            if not isinstance(self.app.screen, ProgressScreen):
+            if not shown:
                 words = f"{deed.outcome.words}: {deed.outcome.reason or ''}".rstrip(": ")
                 if deed.outcome.done:
                     self.app.notify(words)
                     self._seen = True
                 else:
                     self.app.notify(f"{words}. {self.keys['restart']} shows it", severity="error")
-        if self._seen and not isinstance(self.app.screen, ProgressScreen):
+        if self._seen and not shown:
             self._doing = None
             self.model.acting = None
 
