@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from ds4top.core.model import Model
 from ds4top.core.plan import Mode
 
 _NARROW = 80
+_LOOPBACK = re.compile(r"127(?:\.\d{1,3}){3}")
 COMMAND_OF: Mapping[str, str] = {
     "restart": "restart", "mode": "restart", "park": "stop", "start": "start", "signal": "stop",
 }  # fmt: skip
@@ -23,7 +25,7 @@ def is_loopback(url: str) -> bool:
         host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
     except ValueError:
         return False
-    return host in ("localhost", "::1") or host.startswith("127.")
+    return host in ("localhost", "::1") or _LOOPBACK.fullmatch(host) is not None
 
 
 def read_only_why(model: Model, *, asked: bool, url: str | None, uid: int) -> str:
