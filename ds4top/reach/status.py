@@ -9,6 +9,9 @@ import sys
 import time
 from typing import Any
 
+from ds4top.archive.paths import state_dir
+from ds4top.control.journal import Journal
+from ds4top.control.past import starts_of
 from ds4top.core.alerts import Alert, alerts_now
 from ds4top.core.config import Config
 from ds4top.core.figures import by_context
@@ -108,6 +111,9 @@ def main(args: argparse.Namespace) -> int:
         print(f"ds4top: {problem}", file=sys.stderr)
     session = live(wanted_of(config))
     look(session)
+    if (folder := state_dir(os.environ)) is not None:
+        journal = Journal(folder / "journal.jsonl")
+        session.model.machine.took(starts_of(journal.entries()))
     found, short, _ = gathered(session)
     session.supervisor.stopping.set()
     if args.json:
