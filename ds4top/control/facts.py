@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ds4top.archive.paths import JOURNAL
 from ds4top.control import containers, panes, turn, units
 from ds4top.control.ask import Ask, ask
 from ds4top.control.capture import capture
@@ -169,7 +170,7 @@ class Gatherer:
     @property
     def journal(self) -> Journal:
         """What was done."""
-        return Journal(self.state / "journal.jsonl")
+        return Journal(self.state / JOURNAL)
 
     @property
     def starts_by_command(self) -> bool:

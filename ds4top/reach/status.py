@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from ds4top.archive.paths import state_dir
+from ds4top.archive.paths import JOURNAL, state_dir
 from ds4top.control.journal import Journal
 from ds4top.control.past import starts_of
 from ds4top.core.alerts import Alert, alerts_now
@@ -112,7 +112,7 @@ def main(args: argparse.Namespace) -> int:
     session = live(wanted_of(config))
     look(session)
     if (folder := state_dir(os.environ)) is not None:
-        journal = Journal(folder / "journal.jsonl")
+        journal = Journal(folder / JOURNAL)
         session.model.machine.took(starts_of(journal.entries()))
     found, short, _ = gathered(session)
     session.supervisor.stopping.set()

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from textual.notifications import SeverityLevel
+
 from ds4top.core.config import Config
 from ds4top.core.deeds import VERBS, Deed
 from ds4top.core.model import Model
@@ -21,8 +23,8 @@ from ds4top.session import ActingPlace
 from ds4top.ui.ledger import Ledger
 from ds4top.ui.screens.base import View
 from ds4top.view.acting import act_hints, can_start, instead, read_only_why, switch_to
-from ds4top.view.deeds import left_words
 from ds4top.view.keymap import COMMANDS, key_label, keys_of
+from ds4top.view.text import clean
 
 if TYPE_CHECKING:
     from ds4top.control.act import Controller
@@ -116,10 +118,10 @@ class Acts:
             if not shown:
                 words = f"{deed.outcome.words}: {deed.outcome.reason or ''}".rstrip(": ")
                 if deed.outcome.done:
-                    self.app.notify(words)
+                    self.notice(words)
                     self._seen = True
                 else:
-                    self.app.notify(f"{words}. {self.keys['restart']} shows it", severity="error")
+                    self.notice(f"{words}. {self.keys['restart']} shows it", "error")
         if self._seen and not shown:
             self._doing = None
             self.model.acting = None
@@ -180,7 +182,12 @@ class Acts:
         if isinstance(screen, View):
             screen.say(text)
         else:
-            self.app.notify(text)
+            self.notice(text)
+
+    def notice(self, text: str, severity: SeverityLevel = "information") -> None:
+        """Tell it over whatever is shown; a log's words are in it, and are no markup."""
+        lasts_s = 5.0 if severity == "information" else 15.0
+        self.app.notify(clean(text), severity=severity, timeout=lasts_s, markup=False)
 
     def ask(self, what: str) -> None:
         """What an acting key does: show the action that goes on, or ask for a new one."""
@@ -325,6 +332,8 @@ class Acts:
         doing = self._doing
         if doing is None or not doing.deed.goes_on:
             return ""
+        from ds4top.view.deeds import left_words
+
         before = doing.deed
         doing.leave()
         doing.join(_LEAVE_S)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ds4top.archive.paths import JOURNAL
 from ds4top.core.process import Life, life_of
 
 if TYPE_CHECKING:
@@ -61,12 +62,12 @@ class Ledger:
         self._unsettled = not settled
         if words:
             end = f" {can} brings it back, or {self._acts.keys['start']}." if can else ""
-            self._acts.app.notify(words + end, severity="warning", timeout=15)
+            self._acts.notice(words + end, "warning")
         self.read()
 
     def _journal_path(self) -> Path:
         assert self._acts.place is not None
-        return self._acts.place.state / "journal.jsonl"
+        return self._acts.place.state / JOURNAL
 
     def _stamp(self) -> tuple[int, int] | None:
         try:

@@ -1,12 +1,11 @@
-"""An action while it goes on and how it ended, and the journal: rows for the screen."""
+"""An action while it goes on and how it ended: rows for the screen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from textwrap import wrap
 
-from ds4top.core.deeds import VERBS, Deed, PastDeed, StepSeen
+from ds4top.core.deeds import VERBS, Deed, StepSeen
 from ds4top.core.events import STAGES
 from ds4top.core.model import Model
 from ds4top.core.plan import (
@@ -24,6 +23,7 @@ from ds4top.core.plan import (
 )
 from ds4top.core.state import Life, Phase
 from ds4top.core.units import fmt_age, fmt_duration, fmt_gib, fmt_ms, fmt_tokens
+from ds4top.view.past import seconds_text
 from ds4top.view.planview import outcome_lines, title
 from ds4top.view.rates import RateBook
 from ds4top.view.text import Row, bar, columns, row
@@ -51,12 +51,13 @@ def _starts(step: Step) -> bool:
 
 def progress_rows(deed: Deed, model: Model, book: RateBook, now_t: float, width: int) -> list[Row]:
     """All of an action: its steps, what the log tells meanwhile, how it ended."""
-    rows = [row((f" {title(deed.plan)}", "title")), row("")]
+    rows = [row((f" {line}", "title")) for line in wrap(title(deed.plan), max(width - 2, 10))]
+    rows.append(row(""))
     for step, seen in zip(deed.plan.steps, deed.steps, strict=True):
         rows += _step(seen, now_t, width)
         rows += _meanwhile(deed, step, seen, model, book, now_t)
     end_t = now_t if deed.ended_t is None else deed.ended_t
-    rows += [row(""), row((" elapsed ", "label"), _seconds(end_t - deed.begun_t))]
+    rows += [row(""), row((" elapsed ", "label"), seconds_text(end_t - deed.begun_t))]
     if deed.outcome is None and deed.left:
         rows.append(row((" ds4top waits for nothing any more", "warn")))
     if deed.outcome is not None:
@@ -64,18 +65,12 @@ def progress_rows(deed: Deed, model: Model, book: RateBook, now_t: float, width:
     return rows
 
 
-def _seconds(seconds: float) -> str:
-    """A time that counts, by the second."""
-    whole = int(max(seconds, 0.0))
-    return f"{whole} s" if whole < 10 else fmt_duration(float(whole))
-
-
 def _step(seen: StepSeen, now_t: float, width: int) -> Iterator[Row]:
     mark, style = _MARKS[seen.state]
     took = ""
     if seen.begun_t is not None:
         took_s = (now_t if seen.ended_t is None else seen.ended_t) - seen.begun_t
-        took = _seconds(took_s) if took_s >= 1 else ""
+        took = seconds_text(took_s) if took_s >= 1 else ""
     room = max(width - 16, 10)
     text = "text" if seen.state in ("todo", "done") else style
     for number, line in enumerate(wrap(seen.words, room) or [""]):
@@ -145,7 +140,7 @@ def _rise(deed: Deed, model: Model, now_t: float, begun: float) -> Iterator[Row]
     if usual is not None:
         left, origin = usual - (now_t - since), deed.plan.start_s_origin or "an estimate"
         if left > 0:
-            yield _under(("about ", "text"), (_seconds(max(left, 1.0)), "now"), " left",
+            yield _under(("about ", "text"), (seconds_text(max(left, 1.0)), "now"), " left",
                          (f"   of {fmt_duration(usual)}: {origin}", "dim"))  # fmt: skip
         else:
             yield _under((f"longer than the {fmt_duration(usual)} of {origin}", "warn"))
@@ -239,31 +234,3 @@ def leave_rows(deed: Deed, width: int, *, demo: bool = False) -> list[Row]:
         rows += [row(" ", piece) for piece in wrap(text, max(width - 2, 10))]
         rows.append(row(""))
     return rows
-
-
-# the journal ----------------------------------------------------------------------------------
-
-
-def past_rows(model: Model, width: int, limit: int = 8) -> list[Row]:
-    """The last actions: when, what, who, outcome."""
-    if not model.past:
-        return []
-    rows = [row(""), row((" LAST ACTIONS", "title"), ("   of ds4top, from its journal", "dim"))]
-    for deed in model.past[:limit]:
-        rows += _past(deed, model, width)
-    return rows
-
-
-def _past(deed: PastDeed, model: Model, width: int) -> Iterator[Row]:
-    when = datetime.fromtimestamp(deed.wall, model.tz).strftime("%d %b %H:%M:%S")
-    switch = ""
-    if deed.after not in (None, "unknown", deed.before):
-        switch = f" {deed.before} → {deed.after}"
-    style = "warn" if deed.done is None else "ok" if deed.done else "crit"
-    end = deed.words + (f", pid {deed.pid}" if deed.done and deed.pid is not None else "")
-    took = f" in {_seconds(deed.took_s)}" if deed.took_s and deed.took_s >= 1 else ""
-    what = f"{deed.action}{switch}"
-    yield row(f"  {when}  ", f"{deed.who:<10} ", f"{what:<24} ", (end, style), (took, "dim"))
-    if deed.reason:
-        for piece in wrap(deed.reason, max(width - 8, 10)):
-            yield row("      ", (piece, "dim"))

@@ -9,7 +9,7 @@ from ds4top.core.lint import Finding, Judged, facts_of, judge, lint
 from ds4top.core.lint_facts import LintFacts
 from ds4top.core.model import Model
 from ds4top.core.units import fmt_duration
-from ds4top.view.deeds import past_rows
+from ds4top.view.past import past_rows
 from ds4top.view.text import Part, Row, columns, row
 
 _STYLES = {"bad": "crit", "warning": "warn", "note": "text", "good": "ok"}

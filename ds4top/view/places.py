@@ -6,9 +6,9 @@ from collections import Counter
 
 from ds4top.core.model import Model
 from ds4top.core.units import fmt_age, fmt_k, fmt_mib, fmt_ms, fmt_pct, fmt_tokens
-from ds4top.view.deeds import past_rows
 from ds4top.view.launch import starts_rows
 from ds4top.view.live import kv_rows
+from ds4top.view.past import past_rows
 from ds4top.view.text import Row, columns, row
 from ds4top.view.today import Today
 

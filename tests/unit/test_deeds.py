@@ -35,7 +35,8 @@ from ds4top.ui.span_styles import RULES
 from ds4top.ui.theme import find
 from ds4top.view import planview
 from ds4top.view.acting import act_hints, acting_words, instead, is_loopback, read_only_why
-from ds4top.view.deeds import keys_row, leave_rows, left_words, past_rows, progress_rows
+from ds4top.view.deeds import keys_row, leave_rows, left_words, progress_rows
+from ds4top.view.past import past_rows
 from ds4top.view.rates import RateBook
 from ds4top.view.text import row_text
 
