@@ -11,7 +11,8 @@ from ds4top.core.memory import Residency
 from ds4top.core.model import Model
 from ds4top.core.plan import Mode
 
-_NARROW = 80
+_NARROW, _CROWDED = 80, range(100, 118)
+"""Widths where there is no room for each key: few columns, or all views by name in few more."""
 _LOOPBACK = re.compile(r"127(?:\.\d{1,3}){3}")
 COMMAND_OF: Mapping[str, str] = {
     "restart": "restart", "mode": "restart", "park": "stop", "start": "start", "signal": "stop",
@@ -85,7 +86,7 @@ def act_hints(model: Model, keys: Mapping[str, str], width: int) -> tuple[tuple[
         return ((keys["restart"], "shows the " + VERBS[model.acting.plan.action]),)
     if model.machine.server is None:
         return ((keys["start"], "start"),) if can_start(model) else ()
-    if width < _NARROW:
+    if width < _NARROW or width in _CROWDED:
         return ((f"{keys['restart']} {keys['mode']} {keys['park']}", "act"),)
     other = switch_to(model)
     mode = {Mode.MMAP: "mmap", Mode.COPY: "no-mmap", None: "mode"}[other]

@@ -269,7 +269,7 @@ def test_loopback_by_host_and_not_by_the_look() -> None:
 def test_the_hints_of_the_footer() -> None:
     of = model(machine=Machine(server=server(1000)))
     assert act_hints(of, KEYS, 120) == (("R", "restart"), ("M", "mode"), ("P", "park"))
-    assert act_hints(of, KEYS, 60) == (("R M P", "act"),)
+    assert act_hints(of, KEYS, 60) == act_hints(of, KEYS, 100) == (("R M P", "act"),)
     of.acting = at(1)
     assert act_hints(of, KEYS, 120) == (("R", "shows the restart"),)
     of.read_only = "read-only: …"
