@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from ds4top.archive.paths import HISTORY, machine_key
 from ds4top.core.kernlines import KernelReader
+from ds4top.core.meminfo import parse_meminfo
 from ds4top.core.state import LogState
-from ds4top.session import Session, Wanted, live
+from ds4top.session import ActingPlace, Session, Wanted, live
 from ds4top.sources.base import SYSTEM_CLOCK, Clock
 from ds4top.sources.host import HostMemory
 from ds4top.sources.kernlog import KernelLines
@@ -50,6 +51,16 @@ class _Kernel:
         """Nothing to do."""
 
 
+def memory_of(gb10: SimulatedGb10) -> Callable[[int], tuple[int | None, bool | None]]:
+    """What is available on the simulated machine, and whether its driver lists a process."""
+
+    def now(pid: int) -> tuple[int | None, bool | None]:
+        listed = any(each == pid for each, _ in gb10.processes())
+        return parse_meminfo(gb10.text("meminfo")).get("MemAvailable"), listed
+
+    return now
+
+
 def demo_session(speed: float, stack: ExitStack, record: str | None = None) -> Session:
     """Start the demo; it ends with ``stack``. Raises as ``live`` does."""
     demo = stack.enter_context(DemoServer(speed=speed))
@@ -88,6 +99,9 @@ def demo_session(speed: float, stack: ExitStack, record: str | None = None) -> S
     wanted = Wanted(log=str(demo.log_path), demo=demo.mark)
     session = live(wanted, record=record, watch=watch, keep=keep)
     session.drive = gb10.drive
+    session.acting_place = ActingPlace(
+        demo.workdir / "ds4top", demo.mark, memory_of(gb10), plain=True
+    )
     model = session.model
     model.demo = "demo" if speed == 1.0 else f"demo ×{speed:g}"
     model.speed, model.flags = speed, FLAGS

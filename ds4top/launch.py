@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import locale
 import os
 import sys
@@ -14,9 +15,10 @@ from ds4top import exits
 from ds4top.archive.paths import state_dir
 from ds4top.cli import zone_of
 from ds4top.core.config import Config, Scalar
+from ds4top.core.process import DEMO_MARK
 from ds4top.core.units import GIB
 from ds4top.reach.configfile import load
-from ds4top.session import Session, Wanted, live, replay
+from ds4top.session import ActingPlace, Session, Wanted, live, replay
 from ds4top.sources.base import SourceFault
 from ds4top.view.keymap import ACTIONS
 from ds4top.view.look import Look
@@ -82,7 +84,11 @@ def dashboard(args: argparse.Namespace, stdin_fd: int) -> int:
         try:
             app.run(mouse=config.flag("screen.mouse"))
         finally:
+            left = app.acts.close()
             session.close()
+            if left:
+                with contextlib.suppress(OSError):
+                    print(f"ds4top: {left}", file=sys.stderr)
         code = app.return_code or 0
         return exits.CRASH if code == 1 else code
 
@@ -96,11 +102,14 @@ def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: Exi
     if args.replay:
         return replay(args.replay, speed=args.speed or 1.0, tz=tz, year=args.year)  # type: ignore[arg-type]
     log = config.text("server.log")
+    # Inside a demo its servers are meant, and no other.
+    demo = os.environ.get(DEMO_MARK, "")
     wanted = Wanted(
         pid=config.whole("server.pid"),
         url=config.text("server.url"),
         log=os.path.abspath(log) if log not in (None, "-") else log,
         kv_dir=config.text("server.kv_dir"),
+        demo=demo,
         warning_bytes=int(config.number("memory.warning_gib") * GIB),
         critical_bytes=int(config.number("memory.critical_gib") * GIB),
     )
@@ -121,7 +130,7 @@ def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: Exi
 
         return None if why else keep_of(os.environ)
 
-    return live(
+    session = live(
         wanted,
         tz=tz,  # type: ignore[arg-type]
         year=args.year,
@@ -131,3 +140,6 @@ def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: Exi
         keep=keep,
         not_kept=why,
     )
+    if (folder := state_dir(os.environ)) is not None:
+        session.acting_place = ActingPlace(folder, demo)
+    return session

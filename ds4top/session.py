@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
 from threading import Event as StopEvent
@@ -59,6 +60,20 @@ _BREAKS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ActingPlace:
+    """Where acting keeps its state, and on which servers. ``memory`` stands in for the machine's:
+    bytes available, and whether a pid still holds memory of the GPU.
+
+    ``plain``: its servers are nobody's, neither a supervisor's nor of the user's own commands.
+    """
+
+    state: Path
+    demo: str = ""
+    memory: Callable[[int], tuple[int | None, bool | None]] | None = None
+    plain: bool = False
+
+
 class Session:
     """One run: live from a log, or a replay. ``close`` it; it owns threads."""
 
@@ -101,6 +116,8 @@ class Session:
             self._machine_sources = self.watch.sources()
         machine = self.watch.machine if self.watch is not None else Machine()
         self.model = Model(self._reducer.state, clock.wall(), machine, name, tz)
+        self.acting_place: ActingPlace | None = None
+        """Where its server can be acted on; ``None`` for a replay."""
         self.drive: Callable[[str], None] | None = None
         """Of a demo: brings its machine into one of the states that an alert is about."""
         self.on_log: Callable[[bytes], None] | None = None

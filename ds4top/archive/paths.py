@@ -14,6 +14,7 @@ from pathlib import Path
 
 BLACK_BOX = "blackbox.ring"
 HISTORY = "history.sqlite"
+JOURNAL = "journal.jsonl"
 
 
 def state_dir(environment: Mapping[str, str]) -> Path | None:

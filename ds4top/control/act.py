@@ -101,8 +101,7 @@ class Controller:
 
     def can_start(self) -> bool:
         """Whether there is something to start: parked, or commands of the user's own."""
-        own = self.gatherer.config.words("control.start")
-        return bool(own) or self.gatherer.way_back.parked() is not None
+        return self.gatherer.starts_by_command or self.gatherer.way_back.parked() is not None
 
     def plan(self, action: Action, want: Mode | None = None) -> Plan:
         """The plan of an action; a refusal is one too."""

@@ -157,7 +157,7 @@ class Executor:
             self._hold = Hold(plan.target, world.proc)
         self._journal.begun(self.action_id, plan, world.wall())
         known = plan.before is not None or plan.supervisor.kind in _KNOW_HOW
-        if plan.action in (Action.RESTART, Action.STOP) and known:
+        if plan.action is not Action.START and known:
             self._way_back.park(
                 Parked(plan.before, plan.supervisor, plan.residency_before, world.wall())
             )

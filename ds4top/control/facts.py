@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import pwd
 import time
@@ -10,10 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ds4top.archive.paths import JOURNAL
 from ds4top.control import containers, panes, turn, units
 from ds4top.control.ask import Ask, ask
 from ds4top.control.capture import capture
-from ds4top.control.journal import Journal
+from ds4top.control.journal import Journal, StopTold
 from ds4top.control.wayback import Parked, WayBack
 from ds4top.core.coldstart import REFERENCE_S
 from ds4top.core.config import Config
@@ -49,6 +49,12 @@ class Situation:
     log_told: bool = False
     """Whether its log was read, and would say that it stops."""
     mapped_without_switch: bool = False
+    speed: float = 1.0
+    """How many times faster than the clock a demo runs; its reference goes with it."""
+
+
+def _since(wall: float | None, now: float) -> float | None:
+    return None if wall is None else max(now - wall, 0.0)
 
 
 def situation_of(
@@ -76,6 +82,7 @@ def situation_of(
             waiting=machine.waiting(log),
             prefill_left_s=prefill_left_s if prefilling else None,
             shutdown_seen=life is not None and life.shutdown,
+            stopping_s=_since(life.shutdown_at, model.now) if life is not None else None,
             poisoned=status.state is ServerState.POISONED,
             memory_critical=headroom is not None and headroom < machine.critical_bytes,
         )
@@ -94,12 +101,8 @@ def situation_of(
         log_told=alive and life is not None and (life.listened or life.served),
         kv_disk=server.kv_dir is not None if server is not None and server.argv else None,
         mapped_without_switch=residency is Residency.MMAP and env is not None and DIRECT not in env,
+        speed=model.speed,
     )
-
-
-def owner_hint(server: ServerProcess | None) -> str:
-    """Whose it is, by name."""
-    return server.user if server is not None else getpass.getuser()
 
 
 def may_signal(server: ServerProcess) -> bool:
@@ -130,13 +133,16 @@ class Gatherer:
         root: Path = Path("/"),
         run: Ask = ask,
         wall: Callable[[], float] = time.time,
+        plain: bool = False,
     ) -> None:
+        """``plain``: its servers are nobody's, whatever they were started under (the demo)."""
+        self._plain = plain
         self._wall = wall
         self.config = config
         self.state = state
         self.procfs = procfs or ProcFs()
         self.environment = os.environ if environment is None else environment
-        self._asker = asker or HelpFlags(state / "help", keep=("--standin-profile",))
+        self.asker = asker or HelpFlags(state / "help", keep=("--standin-profile",))
         self._root = root
         self.run = run
 
@@ -153,7 +159,13 @@ class Gatherer:
     @property
     def journal(self) -> Journal:
         """What was done."""
-        return Journal(self.state / "journal.jsonl")
+        return Journal(self.state / JOURNAL)
+
+    @property
+    def starts_by_command(self) -> bool:
+        """Whether there is a command of the user's own that starts it."""
+        own = self._own()
+        return own is not None and bool(own.start_command)
 
     def facts(self, action: Action, seen: Situation, want: Mode | None = None) -> Facts:
         """Facts of an action. With no server, what a start needs comes from what was parked."""
@@ -178,7 +190,7 @@ class Gatherer:
             context_bytes=seen.context_bytes,
             residency=seen.residency,
             starts_s=seen.starts_s,
-            reference_s=REFERENCE_S,
+            reference_s={mode: s / seen.speed for mode, s in REFERENCE_S.items()},
             kv_disk=seen.kv_disk,
             mapped_without_switch=seen.mapped_without_switch,
             grace_s=float(self.config.number("control.grace_s")),
@@ -197,8 +209,12 @@ class Gatherer:
         build = self._build(server, spec)
         base = self._common(seen)
         flight = seen.flight
-        if not flight.shutdown_seen and self._stopping(seen):
+        told = self.journal.stop_told(server.target)
+        if not flight.shutdown_seen and self._stopping(seen, told):
             flight = replace(flight, shutdown_seen=True)
+        if flight.shutdown_seen and flight.stopping_s is None:
+            at = told.at if told.at is not None else told.maybe_at
+            flight = replace(flight, stopping_s=None if at is None else max(self._wall() - at, 0.0))
         supervisor = self._supervisor(server, spec, build, want)
         return replace(
             base,
@@ -211,13 +227,11 @@ class Gatherer:
             owner=server.user,
         )
 
-    def _stopping(self, seen: Situation) -> bool:
+    def _stopping(self, seen: Situation, told: StopTold) -> bool:
         """Whether it was told to stop by a ds4top: a second signal would end it with nothing saved.
 
         Of one whose sending nobody saw, a log that says nothing of it a while later is the word.
         """
-        assert seen.server is not None
-        told = self.journal.stop_told(seen.server.target)
         if told.sent or told.maybe_at is None:
             return told.sent
         return not (seen.log_told and self._wall() - told.maybe_at > UNSEEN_S)
@@ -229,7 +243,7 @@ class Gatherer:
             # The new file is what a start will run.
             exe = spec.exe
         cwd = server.cwd if spec is None else spec.cwd
-        found = self._asker.read(argv, exe, spec.env if spec is not None else (), cwd)
+        found = self.asker.read(argv, exe, spec.env if spec is not None else (), cwd)
         return Build(
             flags=frozenset(name for flag in found.flags for name in flag.names)
             if found.flags is not None
@@ -240,6 +254,8 @@ class Gatherer:
         )
 
     def _own(self) -> Supervisor | None:
+        if self._plain:
+            return None
         start, stop = self.config.words("control.start"), self.config.words("control.stop")
         if not start and not stop:
             return None
@@ -248,6 +264,8 @@ class Gatherer:
     def _supervisor(
         self, server: ServerProcess, spec: Spec | None, build: Build, want: Mode | None
     ) -> Supervisor:
+        if self._plain:
+            return Supervisor("none")
         if (own := self._own()) is not None:
             return own
         kind, name = server.owner.kind, server.owner.name
@@ -305,7 +323,7 @@ class Gatherer:
         weights, context = sizes_of(spec)
         build = Build()
         if spec is not None:
-            found = self._asker.read(spec.argv, spec.exe, spec.env, spec.cwd)
+            found = self.asker.read(spec.argv, spec.exe, spec.env, spec.cwd)
             build = Build(
                 frozenset(name for flag in found.flags for name in flag.names)
                 if found.flags is not None

@@ -34,10 +34,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class StopTold:
-    """Whether a stop was ``sent``; ``maybe_at``: when one was begun whose end nobody saw."""
+    """Whether a stop was ``sent``, and when (``at``); ``maybe_at``: when one was begun whose end
+    nobody saw.
+    """
 
     sent: bool
     maybe_at: float | None
+    at: float | None = None
 
 
 def shown_env(plan: Plan) -> dict[str, str]:
@@ -151,19 +154,20 @@ class Journal:
         """Whether this very process was told to stop before."""
         stops: dict[str, list[int]] = {}
         begun: dict[tuple[str, int], float] = {}
-        sent = False
+        sent_at: float | None = None
         for entry in self.entries():
             if entry.kind == "begun" and entry.data.get("target") == identity(target):
                 stops[entry.action] = list(entry.data.get("stops", ()))
             elif entry.kind == "step" and entry.data.get("step") in stops.get(entry.action, ()):
                 key = (entry.action, int(entry.data["step"]))
                 state = entry.data.get("state")
-                sent = sent or state == "done"
+                if state == "done" and sent_at is None:
+                    sent_at = entry.wall
                 if state == "begun":
                     begun[key] = entry.wall
                 else:
                     begun.pop(key, None)
-        return StopTold(sent, max(begun.values(), default=None))
+        return StopTold(sent_at is not None, max(begun.values(), default=None), sent_at)
 
     def unfinished(self) -> list[Entry]:
         """The lines of the last action, where it has no outcome."""

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from ds4top.control.capture import capture
 from ds4top.control.hold import identity_of
 from ds4top.control.journal import Entry, Journal
+from ds4top.control.past import starts_of
 from ds4top.control.wayback import WayBack
 from ds4top.core.plan import Action, Outcome, Plan, Supervisor, Target
-from ds4top.core.process import ServerProcess
+from ds4top.core.process import ServerProcess, life_of
 from ds4top.sources.procfs import ProcFs
 
 
@@ -168,15 +169,5 @@ def _came_up(told: Recovered, way_back: WayBack, procfs: ProcFs) -> None:
 
 
 def started_by_us(journal: Journal, target: Target) -> str:
-    """Which command of ds4top's started this very process, and who gave it; empty for none."""
-    begun: dict[str, Entry] = {}
-    answer = ""
-    for entry in journal.entries():
-        if entry.kind == "begun":
-            begun[entry.action] = entry
-        elif entry.kind == "outcome" and entry.data.get("started") is not None:
-            same = entry.data["started"][:3] == [target.pid, target.start_ticks, target.boot_id]
-            if same and (first := begun.get(entry.action)) is not None:
-                what = str(first.data.get("action", "start"))
-                answer = f"ds4top {what}, by {first.data.get('who', '?')}"
-    return answer
+    """Which action of ds4top's started this very process, who gave it and when; empty for none."""
+    return starts_of(journal.entries()).get(life_of(target), "")

@@ -7,7 +7,8 @@ are told by several sources at once. Views read it.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ds4top.core.derive import ServerState
@@ -29,7 +30,8 @@ from ds4top.core.memory import (
     residency_of,
 )
 from ds4top.core.memtrack import MINUTE_S, Loading, MemoryTrack
-from ds4top.core.process import ServerProcess, changes
+from ds4top.core.process import Life as LifeKey
+from ds4top.core.process import ServerProcess, changes, life_of
 from ds4top.core.serverinfo import MetricsSample, ModelsAnswer, PropsSample, SlotsSample
 from ds4top.core.state import Life, LogState, Phase
 from ds4top.core.target import Target
@@ -69,6 +71,8 @@ class Machine:
     props: PropsSample | None = None
     prefills: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_PAST))
     unified: bool = True
+    ours: Mapping[LifeKey, str] = field(default_factory=dict)
+    """Who started the servers that ds4top started, by their lives."""
     ok_bytes: int = 6 * GIB
     critical_bytes: int = int(2.5 * GIB)
     version: int = 0
@@ -83,6 +87,7 @@ class Machine:
         if chosen is None:
             self.server = None
             return
+        chosen = self._named(chosen)
         last = self.server or self.before
         if last is not None and last.target != chosen.target:
             self.changed = changes(last, chosen)
@@ -91,6 +96,16 @@ class Machine:
             self.prefills.clear()
         self.server = chosen
         self.gone = self.gone_wall = None
+
+    def _named(self, server: ServerProcess) -> ServerProcess:
+        words = self.ours.get(life_of(server.target), "")
+        return replace(server, started_by_us=words) if words != server.started_by_us else server
+
+    def took(self, ours: Mapping[LifeKey, str]) -> None:
+        """Which servers ds4top started."""
+        self.ours = ours
+        if self.server is not None:
+            self.server = self._named(self.server)
 
     def ended(self, target: Target, wall: float) -> None:
         """The watched server is gone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
+from ds4top.core.deeds import Deed, PastDeed
 from ds4top.core.kept import NOTHING_KEPT, Kept, last_starts
 from ds4top.core.machine import Machine
 from ds4top.core.state import LogState
@@ -56,7 +57,13 @@ class Model:
     note: str = ""
     lines: int = 0
     dropped: int = 0
-    acting: bool = False
+    acting: Deed | None = None
+    """The action that goes on, or the last one of this run."""
+    read_only: str = ""
+    """Why nothing acts; empty where the acting keys are there."""
+    past: tuple[PastDeed, ...] = ()
+    startable: bool = False
+    """Whether there is something to start, by what was kept."""
     demo: str = ""
     speed: float = 1.0
     flags: frozenset[str] = frozenset()

@@ -100,7 +100,9 @@ class Supervisor:
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """What a stop loses or waits for. ``prefill_left_s``: the prefill that it must wait out."""
+    """What a stop loses or waits for. ``prefill_left_s``: the prefill that it must wait out;
+    ``stopping_s``: for how long it has been stopping, where that is known.
+    """
 
     phase: str | None = None
     prompt_tokens: int | None = None
@@ -108,6 +110,7 @@ class Flight:
     waiting: int | None = None
     prefill_left_s: float | None = None
     shutdown_seen: bool = False
+    stopping_s: float | None = None
     poisoned: bool = False
     memory_critical: bool = False
 

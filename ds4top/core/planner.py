@@ -91,8 +91,13 @@ def _refusal(action: Action, facts: Facts) -> str | None:
         return facts.supervisor.refusal
     flight = facts.flight
     if action is Action.KILL:
-        if flight.shutdown_seen or flight.poisoned or flight.memory_critical:
+        if flight.poisoned or flight.memory_critical:
             return None
+        if flight.shutdown_seen:
+            left = 0.0 if flight.stopping_s is None else facts.grace_s - flight.stopping_s
+            if left <= 0:
+                return None
+            return f"it was told to stop and has its time for that: KILL in {fmt_duration(left)}"
         return "KILL loses the KV cache: only after a stop has had its time, or on a lost server"
     if flight.shutdown_seen and action is Action.STOP:
         return "it is stopping already; a second signal would end it with nothing saved"

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from ds4top.core.supervision import INITS
 from ds4top.core.supervision import Owner as Owner
@@ -87,6 +88,14 @@ class LogPlace:
 
 
 NOBODYS = Owner("none")
+
+Life: TypeAlias = tuple[int, int, str]
+"""A process whatever its name is by now: pid, start ticks, boot id."""
+
+
+def life_of(target: Target) -> Life:
+    """The life that a target is one name of."""
+    return target.pid, target.start_ticks, target.boot_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ import sys
 import time
 from typing import Any
 
+from ds4top.archive.paths import JOURNAL, state_dir
+from ds4top.control.journal import Journal
+from ds4top.control.past import starts_of
 from ds4top.core.alerts import Alert, alerts_now
 from ds4top.core.config import Config
 from ds4top.core.figures import by_context
@@ -126,6 +129,9 @@ def main(args: argparse.Namespace) -> int:
     look(session)
     if config.flag("history.keep"):
         session.model.kept = recalled(session.model, os.environ)
+    if (folder := state_dir(os.environ)) is not None:
+        journal = Journal(folder / JOURNAL)
+        session.model.machine.took(starts_of(journal.entries()))
     found, short, _ = gathered(session)
     if args.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))

@@ -143,8 +143,8 @@ class DemoServer:
             "--kv-disk-space-mb",
             str(self._budget_mib),
             *self._arguments,
-            "--standin-profile",
-            self.profile,
+            # In one word, as it is passed on when its help is asked for.
+            f"--standin-profile={self.profile}",
             "--standin-speed",
             f"{self.speed:g}",
             "--standin-seed",

@@ -24,16 +24,18 @@ from ds4top.core.model import Model
 from ds4top.core.standing import standing
 from ds4top.session import Session
 from ds4top.ui import theme as themes
+from ds4top.ui.acts import Acts
 from ds4top.ui.commands import bindings
 from ds4top.ui.driver import CleanDriver
 from ds4top.ui.logbook import LogBook
 from ds4top.ui.paint import honour_no_color
 from ds4top.ui.screens import VIEWS
 from ds4top.ui.screens.base import View
+from ds4top.ui.screens.detail import Scroller
 from ds4top.ui.screens.help import Help
 from ds4top.view.facts import alert_facts
 from ds4top.view.header import VIEW_KEYS
-from ds4top.view.keymap import COMMANDS, clashes, key_label, keys_of
+from ds4top.view.keymap import COMMANDS, Command, clashes, key_label, keys_of
 from ds4top.view.look import WINDOWS_S, Look
 from ds4top.view.rates import RateBook
 from ds4top.view.today import Today, TodayBook
@@ -48,6 +50,7 @@ _SEEK_S = 30.0
 _MACHINE_S = 0.2
 """The machine is looked at once the first picture is painted, which it would only delay."""
 _SETTLED_S = 1.0
+_ACTS_S = 0.6
 
 
 def _settle() -> None:
@@ -100,6 +103,7 @@ class Ds4top(App[None]):
         self._alert_book = AlertBook()
         self._alerts: tuple[Alert, ...] | None = None
         self.config = config = config or settle()
+        self.acts = Acts(self, session.acting_place, config)
         # Before the start: a theme that is set later makes Textual read all style sheets twice.
         wanted = theme_name or config.text("screen.theme")
         self._problems = [
@@ -168,12 +172,14 @@ class Ds4top(App[None]):
             for delay_s in (0.05, 0.3, 0.6):
                 self.set_timer(delay_s, self.tick)
             self.set_timer(_SETTLED_S, _settle)
+            self.set_timer(_ACTS_S, self.acts.start)
 
     def on_unmount(self) -> None:
         """Let go of what the views hold."""
         self.log_book.close()
 
     def _signalled(self, number: int) -> None:
+        self.acts.leave()
         self.exit(return_code=128 + number)
 
     def tick(self) -> None:
@@ -185,8 +191,9 @@ class Ds4top(App[None]):
 
     def paint(self) -> None:
         """Show the model on the current screen, unless the view is frozen."""
+        self.acts.look()
         screen = self.screen
-        if not isinstance(screen, View) or not screen.is_mounted:
+        if not isinstance(screen, View | Scroller) or not screen.is_mounted:
             return
         self.book.update(self.model.log, self.model.kept)
         with self.batch_update():
@@ -196,7 +203,7 @@ class Ds4top(App[None]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette: every action of the key table, by name."""
-        for command in COMMANDS:
+        for command in self.commands():
             if command.id != "app.palette":
                 keys = key_label(command.keys)
                 yield SystemCommand(
@@ -315,7 +322,20 @@ class Ds4top(App[None]):
     def live_keys(self) -> list[tuple[str, str, str]]:
         """Group, keys and words of every action, as bound now."""
         own = self.config.keys
-        return [(c.group, key_label(",".join(keys_of(c, own))), c.words) for c in COMMANDS]
+        return [(c.group, key_label(",".join(keys_of(c, own))), c.words) for c in self.commands()]
+
+    def commands(self) -> list[Command]:
+        """Every action that there is now: those that act may be taken away."""
+        return [c for c in COMMANDS if c.group != "act" or self.acts.shows(c.id)]
+
+    def action_act(self, what: str) -> None:
+        """An acting key: it asks, or says why not."""
+        self.acts.ask(what)
+
+    async def action_quit(self) -> None:
+        """End, unless something goes on on the server: then ask."""
+        if self.acts.may_leave():
+            self.exit()
 
     def action_cancel(self) -> None:
         """Close what lies on top, then the filter, then history; never quits."""

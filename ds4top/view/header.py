@@ -8,6 +8,7 @@ from ds4top.core.alerts import Alert
 from ds4top.core.derive import ServerState, Status
 from ds4top.core.model import Model
 from ds4top.core.units import fmt_age, fmt_duration, fmt_pct
+from ds4top.view.acting import acting_words
 from ds4top.view.look import Look
 from ds4top.view.text import Row, fit, pack, row, row_width
 
@@ -68,6 +69,11 @@ def header_row(model: Model, status: Status, look: Look, width: int) -> Row:
         right.append(f"reading history {fmt_pct(share)}")
     right.append(clock_text(model, replay is not None))
     tail = row("  ".join(right), style="dim")
+    if words := acting_words(model.acting):
+        style = "now" if model.acting is not None and model.acting.goes_on else "crit"
+        tail = row((words, style), "  ", tail)
+    elif model.read_only and replay is None:
+        tail = row(("read-only", "warn"), "  ", tail)
     parts: list[Row] = [badge(status)]
     if status.last_known or (status.state is ServerState.STOPPED and status.quiet_s is not None):
         parts.append(row((f"{fmt_age(status.quiet_s)} ago", "stale")))
@@ -156,7 +162,7 @@ def footer_row(active: str, hints: tuple[tuple[str, str], ...], width: int) -> R
     if short:
         views = [row(("1-8", "key"), " views"), row((active, "title"))]
     gap = 3 if short else 2
-    keys = [row((key, "key"), " ", (name, "label")) for key, name in hints]
+    keys = [row((key, "key"), " " if key else "", (name, "label")) for key, name in hints]
     # Help and quit are never what is left out.
     always = pack(keys[-2:], width - 2, gap=gap)
     room = width - 2 - row_width(always) - gap

@@ -52,6 +52,11 @@ COMMANDS: tuple[Command, ...] = (
     Command("look.theme", "t", "next_theme", "Next theme", "look"),
     Command("text.toggle", "v", "screen.text", "Model text in the log: shown or hidden", "look"),
     Command("row.copy", "y", "screen.copy", "Copy the row", "look"),
+    Command("server.restart", "R", "act('restart')", "Restart the server", "act"),
+    Command("server.mode", "M", "act('mode')", "Switch between mmap and no-mmap", "act"),
+    Command("server.park", "P", "act('park')", "Park: stop it, keep the way back", "act"),
+    Command("server.start", "S", "act('start')", "Start what was parked", "act"),
+    Command("server.signal", "K", "act('signal')", "Signals: TERM; KILL after its time", "act"),
     Command("app.help", "question_mark,f1", "help", "Help", "app"),
     Command("app.palette", "colon,ctrl+p", "command_palette", "Every action by name", "app"),
     Command("app.cancel", "escape", "cancel", "Close, clear, cancel", "app"),
@@ -64,6 +69,7 @@ GROUPS: dict[str, str] = {
     "find": "Find",
     "time": "Time",
     "look": "Look",
+    "act": "Act; each asks first, and No is the default",
     "app": "Program",
 }
 

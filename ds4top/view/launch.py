@@ -11,6 +11,7 @@ from ds4top.core.lint_facts import LintFacts
 from ds4top.core.lint_seen import with_seen
 from ds4top.core.model import Model
 from ds4top.core.units import fmt_duration
+from ds4top.view.past import past_rows
 from ds4top.view.text import Part, Row, columns, row
 
 _STYLES = {"bad": "crit", "warning": "warn", "note": "text", "good": "ok"}
@@ -90,6 +91,8 @@ def launch_rows(model: Model, width: int) -> list[Row]:
     out: list[Row] = [
         row(("  started by ", "label"), server.started_by, ("   exe ", "label"), server.exe or "–")
     ]
+    if model.read_only:
+        out.append(row((f"  {model.read_only}", "warn")))
     if server.exe_replaced:
         out.append(
             row(("  its executable was replaced since: a restart runs the new build", "warn"))
@@ -102,6 +105,7 @@ def launch_rows(model: Model, width: int) -> list[Row]:
         out.append(row(mark, each.figure, (f": {each.why}", "dim")))
         if each.fix:
             out.append(row("     ", (each.fix, "key")))
+    out += past_rows(model, width, 5)
     given = [each for each in rows_of if each.setting.given]
     rest = [each for each in rows_of if not each.setting.given and each.setting.section]
     widths = (34, 22, 16, max(width - 80, 8))
@@ -159,4 +163,8 @@ def _kept_starts(model: Model) -> list[Row]:
 
 def launch_view(model: Model, width: int) -> tuple[Row, ...]:
     """The whole page."""
-    return (row((" LAUNCH", "title")), *launch_rows(model, width), *starts_rows(model))
+    return (
+        row((" LAUNCH", "title")),
+        *launch_rows(model, width),
+        *starts_rows(model),
+    )

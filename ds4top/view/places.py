@@ -5,10 +5,11 @@ from __future__ import annotations
 from ds4top.core.model import Model
 from ds4top.core.units import fmt_age, fmt_k, fmt_tokens
 from ds4top.view.launch import starts_rows
+from ds4top.view.past import past_rows
 from ds4top.view.text import Row, columns, row
 
 
-def start_view(model: Model) -> tuple[Row, ...]:
+def start_view(model: Model, width: int) -> tuple[Row, ...]:
     """What the start-up lines tell, where the process is not seen."""
     life = model.log.life
     rows: list[Row] = [
@@ -16,7 +17,7 @@ def start_view(model: Model) -> tuple[Row, ...]:
         row(""),
     ]
     if life is None:
-        return (*rows, row(("  no start in the log", "dim")))
+        return (*rows, row(("  no start in the log", "dim")), *past_rows(model, width))
     facts: list[tuple[str, str]] = [
         ("device", f"{life.device or '–'}  {life.sm or ''}"),
         ("listening", life.url or "–"),
@@ -42,7 +43,7 @@ def start_view(model: Model) -> tuple[Row, ...]:
         ]
     facts += [(name.replace("_", " "), f"{value}") for name, value in life.plan.items()]
     rows += [row((f"  {name:<18}", "label"), (value, "value")) for name, value in facts]
-    return (*rows, *starts_rows(model))
+    return (*rows, *past_rows(model, width), *starts_rows(model))
 
 
 def sources_view(model: Model, width: int) -> tuple[Row, ...]:

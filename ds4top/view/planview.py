@@ -25,11 +25,11 @@ Kind = Literal[
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|AUTH|CRED", re.IGNORECASE)
 _STYLES: Mapping[str, str] = {
     "title": "title",
-    "refused": "bad",
+    "refused": "crit",
     "label": "label",
     "same": "dim",
-    "minus": "bad",
-    "plus": "good",
+    "minus": "remove",
+    "plus": "add",
     "lost": "warn",
     "confirm": "warn",
 }
@@ -225,6 +225,9 @@ def plan_rows(plan: Plan, width: int, charset: Charset = UNICODE) -> list[Row]:
     """All of a plan for the screen; a line that is too long goes on below, none is cut."""
     rows: list[Row] = []
     for line in plan_lines(plan):
+        if line.kind == "confirm":
+            # A screen asks in words of its own.
+            continue
         text, style = line_text(line), _STYLES.get(line.kind, "text")
         for piece in _wrapped(text, max(width, 8)):
             rows.append(fit((Span(piece, style),), width, charset=charset))

@@ -86,6 +86,48 @@ def test_a_busy_server_then_nothing(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
+def test_every_acting_key_works_against_it_and_leaves_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    config = home / ".config" / "ds4top" / "config.toml"
+    config.parent.mkdir(parents=True)
+    # A command of the user's own is meant for the user's own server.
+    config.write_text('[control]\nstart = ["/bin/false"]\nstop = ["/bin/false"]\n')
+    try:
+        with Terminal(DEMO, env=environment(TMPDIR=str(temporary), HOME=str(home))) as terminal:
+            terminal.wait_until(lambda: seen(terminal, "PREFILL|DECODE"), "a request", 30)
+            for key, action in (("R", "restart"), ("M", "restart"), ("P", "stop"), ("S", "start")):
+                terminal.press(key)
+                terminal.wait_for(r"Do it\?")
+                assert "(plain process)" in terminal.text
+                if key == "M":
+                    assert "no-mmap (copy) → mmap" in terminal.text
+                    assert re.search(r"- +--no-mmap", terminal.text)
+                terminal.press("y")
+                terminal.wait_for(f"{action} done", 40)
+                terminal.press("escape")
+                terminal.wait_for("1 live")
+                if key == "P":
+                    terminal.wait_for("S start")
+            terminal.wait_for("R restart")
+            terminal.wait_for(r"\bmmap\b")
+            terminal.press("K")
+            terminal.wait_for("Signal ds4-server")
+            terminal.wait_for("only after a stop has had its time")
+            terminal.press("enter")
+            terminal.wait_for("1 live")
+            terminal.press("q")
+            assert terminal.wait_exit() == 0
+            assert terminal.left() == []
+        assert processes_of(temporary) == []
+        assert list(temporary.iterdir()) == []
+        assert not (home / ".local").exists()
+    finally:
+        kill_quietly(processes_of(temporary))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_stays_when_it_is_killed(tmp_path: Path, number: signal.Signals) -> None:
     with demo(tmp_path) as terminal:

@@ -20,6 +20,7 @@ from ds4top.view.keymap import COMMANDS
 VIEWS = ("live", "requests", "kv", "memory", "launch", "log", "day", "sources")
 AT_THE_END = ds4top("--replay", SIM_SHORT, "--speed", "1000")
 
+ACTS = {"restart": "R", "mode": "M", "park": "P", "start": "S", "signal": "K"}
 BODY = "the rows between the first and the last two change"
 LAYER = "something opens over the view"
 BACK = "what was open is gone, the view is as before"
@@ -80,6 +81,7 @@ def script(view: str) -> list[Step]:
         Step("paint.faster", "plus", r"every 0\.5 s"),
         Step("paint.slower", "minus", "every 1 s"),
         Step("look.theme", "t", r"theme \w"),
+        *(Step(f"server.{name}", key, "read-only: a replay") for name, key in ACTS.items()),
         *opened("app.help", "question_mark"),
         *opened("app.help", "f1"),
         *opened("app.palette", "colon"),

@@ -362,6 +362,21 @@ def test_refusals(action: Action, changes: dict[str, object], said: str) -> None
     assert re.search(said, plan.refused)
 
 
+def test_kill_waits_until_term_has_had_its_time() -> None:
+    def refused(**of: object) -> str | None:
+        flight = Flight(shutdown_seen=True, **of)  # type: ignore[arg-type]
+        return make_plan(Action.KILL, facts(flight=flight, grace_s=600.0)).refused
+
+    assert refused(stopping_s=40.0) == (
+        "it was told to stop and has its time for that: KILL in 9 m 20 s"
+    )
+    assert refused(stopping_s=600.0) is None
+    assert refused(stopping_s=None) is None
+    # A lost one is not waited for.
+    assert refused(stopping_s=40.0, poisoned=True) is None
+    assert refused(stopping_s=40.0, memory_critical=True) is None
+
+
 def test_a_second_term_is_never_planned() -> None:
     plan = make_plan(Action.RESTART, facts(flight=Flight(shutdown_seen=True)))
     assert not any(isinstance(step, Signal) for step in plan.steps)

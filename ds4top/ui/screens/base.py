@@ -21,17 +21,20 @@ _SAY_S = 3.0
 
 
 class View(TightPaint):
-    """Base of the views. ``name_`` is its word in the footer; ``hints`` keys that matter here."""
+    """Base of the views. ``name_`` is its word in the footer; ``hints`` keys that matter here,
+    after the acting keys or, where it has many, before them.
+    """
 
     name_: ClassVar[str] = ""
     hints: ClassVar[tuple[tuple[str, str], ...]] = (("?", "help"), ("q", "quit"))
+    acts_first: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__()
         self.filter_text = ""
         self._said = ""
         self._said_until = 0.0
-        self._foot_width = 0
+        self._foot: tuple[object, ...] = ()
 
     @property
     def ds4top(self) -> Ds4top:
@@ -73,12 +76,18 @@ class View(TightPaint):
         else:
             self._said = ""
             self.message.show((alert_row(app.alerts(status), app.model, width, app.look),))
-        if width != self._foot_width:
-            # Half of what a tick would cost, and only the width changes it.
-            self._foot_width = width
-            self.foot.show((footer_row(self.name_, self.hints, width),))
+        acts = app.acts.hints(width)
+        if (width, acts) != self._foot:
+            # Half of what a tick would cost, and only this changes it.
+            self._foot = (width, acts)
+            hints = (*acts, *self.hints) if self.acts_first else self._behind(acts)
+            self.foot.show((footer_row(self.name_, hints, width),))
         if not frozen:
             self.show_body()
+
+    def _behind(self, acts: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """The acting keys after those of the view, before help and quit."""
+        return (*self.hints[:-2], *acts, *self.hints[-2:])
 
     def show_body(self) -> None:
         """Fill the widgets of ``body``."""

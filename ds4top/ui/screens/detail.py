@@ -41,6 +41,9 @@ class Scroller(TightPaint, ModalScreen[None]):
     def fill(self) -> None:
         """Put the rows into the table."""
 
+    def paint(self, *, frozen: bool) -> None:
+        """Time goes on; what lies over a view mostly stays as it is."""
+
     def action_move(self, step: int) -> None:
         """Move by rows."""
         self.query_one(TableView).move(step)

@@ -27,6 +27,8 @@ def help_rows(keys: Sequence[tuple[str, str, str]]) -> list[Row]:
     """Every action with its keys, by group."""
     rows: list[Row] = [row((" KEYS", "title"), ("   lower case looks, upper case acts", "dim"))]
     for group, title in GROUPS.items():
+        if not any(g == group for g, _, _ in keys):
+            continue
         rows += [row(""), row((f" {title}", "header"))]
         rows += [
             row(f"  {label:<14}", style="key") + row(words)

@@ -31,6 +31,7 @@ class Log(View):
     """
 
     name_ = "log"
+    acts_first = False
     hints: ClassVar[tuple[tuple[str, str], ...]] = (
         ("/", "filter"),
         ("n", "next"),

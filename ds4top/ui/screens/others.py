@@ -20,6 +20,7 @@ class Requests(RequestTable):
     """Every request in a table."""
 
     name_ = "requests"
+    acts_first = False
     hints: ClassVar[tuple[tuple[str, str], ...]] = (
         ("Enter", "details"),
         ("/", "filter"),
@@ -86,7 +87,7 @@ class Launch(Page):
         app = self.ds4top
         model, width = app.model, self.size.width
         if model.machine.server is None:
-            return places.start_view(model)
+            return places.start_view(model, width)
         loading = start_section(model, app.status(), width, app.look)
         return (*loading[1:], *loading[:1], *launch_view(model, width))
 
