@@ -8,7 +8,7 @@ from ds4top.core.derive import ServerState, Status
 from ds4top.core.memory import GIB, Parts, fits_bytes
 from ds4top.core.memtrack import MemoryTrack
 from ds4top.core.model import Model
-from ds4top.core.units import fmt_age, fmt_duration, fmt_gib
+from ds4top.core.units import fmt_age, fmt_gib
 from ds4top.view.coldstart import start_section
 from ds4top.view.gpu import gpu_items, gpu_row
 from ds4top.view.look import Look
@@ -268,7 +268,7 @@ def _headroom_rows(model: Model, status: Status, width: int, look: Look) -> list
         top = max(max((low for low in lows if low is not None), default=1.0), 1.0)
         rows.append(
             row(
-                (f"  last {fmt_duration(len(minutes) * 60.0):<8}", "label"),
+                (f"  last {_span(len(minutes)):<8}", "label"),
                 sparkline(lows, room, look.charset, low=0.0, high=top),
                 f" {top:.0f} GiB",
             )
@@ -284,6 +284,10 @@ def _headroom_rows(model: Model, status: Status, width: int, look: Look) -> list
         said.append(f"free blocks of 2 MiB {sample.blocks.big:,}{more}")
     rows.append(row("  ", pack(said, width - 3)))
     return rows
+
+
+def _span(minutes: int) -> str:
+    return f"{minutes} min" if minutes < 120 else f"{round(minutes / 60)} h"
 
 
 def _fit_rows(model: Model) -> list[Row]:
