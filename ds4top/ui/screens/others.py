@@ -12,7 +12,7 @@ from ds4top.ui.widgets.lines import TableView
 from ds4top.view import places
 from ds4top.view.launch import launch_view
 from ds4top.view.logview import LogLines
-from ds4top.view.memory import memory_view
+from ds4top.view.memview import memory_view
 from ds4top.view.text import Row, row, row_text
 
 
