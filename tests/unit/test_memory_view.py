@@ -58,7 +58,7 @@ def test_what_fits_alone_and_beside_an_image_model() -> None:
         "LEFT 16K PREFILL 64K PREFILL 100K PREFILL LARGEST",
         "as it is 24.0 fits fits fits 100K",
         "+ image model of 12 GiB 12.0 fits does not fit does not fit 41K",
-        "+ image model of 17 GiB 7.0 tight does not fit does not fit 25K",
+        "+ image model of 17 GiB 7.0 tight does not fit does not fit 24K",
         "+ image model of 24 GiB 0.0 does not fit does not fit does not fit none",
     ]
 
