@@ -63,6 +63,12 @@ class Machine:
     flags: tuple[Flag, ...] | None = None
     variables: frozenset[str] | None = None
     autopsy: Autopsy | None = None
+    absent_pid: int | None = None
+    """The process that was asked for and is not there."""
+    blind: str = ""
+    """Why servers that run may not be seen from here, and what to do."""
+    kernel_route: str = ""
+    """Where the kernel's lines come from."""
     kv: KvDirSample | None = None
     models: ModelsAnswer | None = None
     metrics: MetricsSample | None = None

@@ -13,6 +13,7 @@ from ds4top.view import places
 from ds4top.view.launch import launch_view
 from ds4top.view.logview import LogLines
 from ds4top.view.memview import memory_view
+from ds4top.view.sourcesview import sources_view
 from ds4top.view.text import Row, row, row_text
 
 
@@ -108,7 +109,7 @@ class Sources(Page):
 
     def rows(self) -> tuple[Row, ...]:
         """State, age, what is missing."""
-        return places.sources_view(self.ds4top.model, self.size.width)
+        return sources_view(self.ds4top.model, self.size.width)
 
 
 class Log(View):
