@@ -15,6 +15,7 @@ from ds4top.cli import zone_of
 from ds4top.core.config import Config, Scalar
 from ds4top.core.units import GIB
 from ds4top.flight import flight_recorder
+from ds4top.reach.choice import last_choice
 from ds4top.reach.configfile import load
 from ds4top.session import Session, Wanted, live, replay
 from ds4top.sources.base import SourceFault
@@ -92,15 +93,16 @@ def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: Exi
     if args.replay:
         return replay(args.replay, speed=args.speed or 1.0, tz=tz, year=args.year)  # type: ignore[arg-type]
     log = config.text("server.log")
+    keep = config.flag("history.keep") and log != "-"
     wanted = Wanted(
         pid=config.whole("server.pid"),
+        exe=last_choice(os.environ) if config.flag("history.keep") else None,
         url=config.text("server.url"),
         log=os.path.abspath(log) if log not in (None, "-") else log,
         kv_dir=config.text("server.kv_dir"),
         warning_bytes=int(config.number("memory.warning_gib") * GIB),
         critical_bytes=int(config.number("memory.critical_gib") * GIB),
     )
-    keep = config.flag("history.keep") and log != "-"
     flight = flight_recorder(os.environ, wanted.warning_bytes or 0) if keep else None
     return live(
         wanted,

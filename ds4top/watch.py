@@ -133,6 +133,8 @@ class Watch:
             case ServersSeen():
                 chosen = sample.chosen if self._writes_it(sample.chosen) else None
                 known = machine.server.target if machine.server is not None else None
+                if known is not None and chosen is not None and chosen.target != known:
+                    self._leave()
                 machine.seen(sample.servers, chosen)
                 machine.blind = sample.blind
                 asked = self.wanted.pid
@@ -171,6 +173,17 @@ class Watch:
         self.wanted = replace(self.wanted, pid=server.target.pid)
         self.finder.choose(server.target.pid)
         self.wake(self.finder.name)
+
+    def _leave(self) -> None:
+        """Another server is watched: nothing of the one before is kept beside it."""
+        for name in (KV_NAME, MODELS_NAME, METRICS_NAME):
+            self.detach(name)
+        self._kv = self._kv_path = self._url = self._metrics = None
+        machine = self.machine
+        machine.kv = machine.models = machine.metrics = machine.slots = machine.props = None
+        machine.flags = machine.variables = None
+        if self.wanted.log is None:
+            self._router.point(None)
 
     @property
     def kernel_route(self) -> str:

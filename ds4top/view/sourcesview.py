@@ -32,7 +32,7 @@ def _table(found: tuple[SourceHealth, ...], width: int) -> list[Row]:
     for source in found:
         age = fmt_age(source.age_s) if source.age_s is not None else "–"
         spent = "–" if source.cost_ms is None else f"{source.cost_ms:.1f}"
-        detail = wrap(source.detail, widths[-1])[:3] or [""]
+        detail = wrap(source.detail, widths[-1])[: 3 if source.state == "ok" else 8] or [""]
         cells: list[Part] = [
             source.name,
             (source.state, STYLES.get(source.state, "text")),
