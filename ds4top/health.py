@@ -27,10 +27,22 @@ def log_health(
         return SourceHealth("log", "ok", name, age_s)
     server = machine.server
     if server is None:
-        return SourceHealth("log", "missing", "no server is running, so no log is read")
+        return SourceHealth("log", "missing", no_server(machine))
     place = server.log
     mend = f"; {place.mend}" if place.mend else ""
     return SourceHealth("log", "missing", f"{place.detail}{mend}")
+
+
+def no_server(machine: Machine) -> str:
+    """Why no server is watched, and what to do about it."""
+    if machine.absent_pid is not None:
+        return f"process {machine.absent_pid} is not there; without --pid ds4top finds the server"
+    if machine.servers:
+        pids = ", ".join(str(each.target.pid) for each in machine.servers)
+        return f"{len(machine.servers)} servers run ({pids}) and none is chosen: press c, or --pid"
+    if machine.blind:
+        return f"no server is seen: {machine.blind}"
+    return "no server is running, so no log is read"
 
 
 _ABSENT = {
@@ -97,9 +109,8 @@ def details_of(machine: Machine) -> dict[str, str]:
     if server is not None:
         denied = f"; not readable: {', '.join(server.denied)}" if server.denied else ""
         details["process"] = f"{server.target.comm} {server.target.pid}{denied}"
-    elif machine.servers:
-        pids = ", ".join(str(each.target.pid) for each in machine.servers)
-        details["process"] = f"{len(machine.servers)} servers: {pids}; choose one with --pid"
+    elif machine.servers or machine.absent_pid is not None or machine.blind:
+        details["process"] = no_server(machine)
     else:
         details["process"] = "no ds4-server or llama-server runs here"
     if vitals is not None:
@@ -129,4 +140,6 @@ def details_of(machine: Machine) -> dict[str, str]:
         f"{len(kernel.kills)} OOM kills, {len(kernel.xids)} Xid,"
         f" {kernel.no_memory} NV_ERR_NO_MEMORY"
     )
+    if machine.kernel_route:
+        details["kernel log"] += f"; by {machine.kernel_route}"
     return details

@@ -17,6 +17,7 @@ from ds4top.cli import zone_of
 from ds4top.core.config import Config, Scalar
 from ds4top.core.process import DEMO_MARK
 from ds4top.core.units import GIB
+from ds4top.reach.choice import last_choice
 from ds4top.reach.configfile import load
 from ds4top.session import ActingPlace, Session, Wanted, live, replay
 from ds4top.sources.base import SourceFault
@@ -106,6 +107,7 @@ def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: Exi
     demo = os.environ.get(DEMO_MARK, "")
     wanted = Wanted(
         pid=config.whole("server.pid"),
+        exe=last_choice(os.environ) if config.flag("history.keep") else None,
         url=config.text("server.url"),
         log=os.path.abspath(log) if log not in (None, "-") else log,
         kv_dir=config.text("server.kv_dir"),

@@ -255,6 +255,8 @@ class Session:
         if isinstance(self.source, LogRouter):
             address = self.source.address
             model.source = address.name if address is not None else ""
+        if self.watch is not None:
+            model.machine.kernel_route = self.watch.kernel_route
         found = [health.log_health(error, self._breaks, model.source, age, model.machine)]
         if not self._machine_sources:
             return (*found, *health.replayed(model.machine))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,13 @@ class Watch:
             case ServersSeen():
                 chosen = sample.chosen if self._writes_it(sample.chosen) else None
                 known = machine.server.target if machine.server is not None else None
+                if known is not None and chosen is not None and chosen.target != known:
+                    self._leave()
                 machine.seen(sample.servers, chosen)
+                machine.blind = sample.blind
+                asked = self.wanted.pid
+                pids = {each.target.pid for each in sample.servers}
+                machine.absent_pid = asked if chosen is None and asked not in pids else None
                 if chosen is not None:
                     self._follow(chosen)
                     if chosen.target != known:
@@ -172,6 +178,28 @@ class Watch:
             case _:
                 return False
         return True
+
+    def choose(self, server: ServerProcess) -> None:
+        """Watch this one from now on, whatever was asked for before."""
+        self.wanted = replace(self.wanted, pid=server.target.pid)
+        self.finder.choose(server.target.pid)
+        self.wake(self.finder.name)
+
+    def _leave(self) -> None:
+        """Another server is watched: nothing of the one before is kept beside it."""
+        for name in (KV_NAME, MODELS_NAME, METRICS_NAME):
+            self.detach(name)
+        self._kv = self._kv_path = self._url = self._metrics = None
+        machine = self.machine
+        machine.kv = machine.models = machine.metrics = machine.slots = machine.props = None
+        machine.flags = machine.variables = None
+        if self.wanted.log is None:
+            self._router.point(None)
+
+    @property
+    def kernel_route(self) -> str:
+        """Which way the kernel's log is read, empty while none is open."""
+        return str(getattr(self._kernel, "route", ""))
 
     def _follow(self, server: ServerProcess) -> None:
         """Read this server's log, ask its port, look into its KV directory."""

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -60,6 +58,10 @@ def machine_key(root: Path = Path("/")) -> str:
 
     Not the machine-id itself, which is to be kept to oneself (machine-id(5)), but its digest.
     """
+    # Dear to load, and asked for once.
+    import hashlib
+    import platform
+
     try:
         text = (root / "etc" / "machine-id").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ds4top.core.derive import ServerState
@@ -25,6 +26,7 @@ from ds4top.core.memory import (
     Residency,
     ServerMemory,
     context_bytes,
+    largest_prefill,
     next_prefill,
     parts_of,
     residency_of,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CTX = 32_768
 _PAST = 50
+_COARSE_BYTES = 64 << 20
 _CHUNK_ROWS = {2048: 2304, 4096: 4352}
 AGENT_FLAGS = frozenset({"--no-mmap", "--max-batch-size"})
 
@@ -64,6 +67,12 @@ class Machine:
     flags: tuple[Flag, ...] | None = None
     variables: frozenset[str] | None = None
     autopsy: Autopsy | None = None
+    absent_pid: int | None = None
+    """The process that was asked for and is not there."""
+    blind: str = ""
+    """Why servers that run may not be seen from here, and what to do."""
+    kernel_route: str = ""
+    """Where the kernel's lines come from."""
     kv: KvDirSample | None = None
     models: ModelsAnswer | None = None
     metrics: MetricsSample | None = None
@@ -267,13 +276,28 @@ class Machine:
         found = [process for sample in self.samples() for process in sample.others(pid)]
         return tuple(sorted(found, key=lambda process: -(process.used_bytes or 0)))
 
-    def next_prefill(self, tokens: int) -> NextPrefill:
-        """What a prefill of so many tokens takes, and whether it fits."""
+    @property
+    def _agent(self) -> bool:
+        """Whether it is a build that takes working memory for a prefill."""
         argv = frozenset(self.server.argv or ()) if self.server else frozenset()
-        agent = bool(argv & AGENT_FLAGS)
-        return next_prefill(
-            tokens, self.memory.headroom, self.prefills, agent=agent, ok_bytes=self.ok_bytes
-        )
+        return bool(argv & AGENT_FLAGS)
+
+    def next_prefill(self, tokens: int, less_bytes: int = 0) -> NextPrefill:
+        """What a prefill of so many tokens takes, and whether it fits; ``less_bytes``: beside
+        something that takes so much.
+        """
+        left = self.memory.headroom
+        left = None if left is None else left - less_bytes
+        return next_prefill(tokens, left, self.prefills, agent=self._agent, ok_bytes=self.ok_bytes)
+
+    def largest_prefill(self, limit_tokens: int, less_bytes: int = 0) -> NextPrefill | None:
+        """The largest prefill within a window that leaves the reserve."""
+        left = self.memory.headroom
+        if left is None:
+            return None
+        # It tries each size; what changes within a step changes no verdict that matters.
+        coarse = (left - less_bytes) // _COARSE_BYTES * _COARSE_BYTES
+        return _largest(coarse, tuple(self.prefills), self._agent, limit_tokens)
 
     def waiting(self, log: LogState) -> int | None:
         """Requests that wait, by the server's connections."""
@@ -285,6 +309,13 @@ def told_bytes(life: Life | None) -> int | None:
     stages = life.stages if life else []
     told = max((s.done_gib or 0.0 for s in stages if s.stage in ("tensors", "copy")), default=0.0)
     return int(told * GIB) or None
+
+
+@lru_cache(maxsize=16)
+def _largest(
+    headroom: int, past: tuple[tuple[int, int], ...], agent: bool, limit_tokens: int
+) -> NextPrefill | None:
+    return largest_prefill(headroom, past, agent=agent, limit_tokens=limit_tokens)
 
 
 def log_residency(life: Life | None) -> Residency:

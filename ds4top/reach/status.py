@@ -18,6 +18,7 @@ from ds4top.core.figures import by_context
 from ds4top.core.standing import standing
 from ds4top.core.units import GIB
 from ds4top.keep import recalled
+from ds4top.reach.choice import last_choice
 from ds4top.reach.configfile import load
 from ds4top.report.jsonout import buckets_json
 from ds4top.session import Session, Wanted, live
@@ -55,6 +56,7 @@ def wanted_of(config: Config) -> Wanted:
     log = config.text("server.log")
     return Wanted(
         pid=config.whole("server.pid"),
+        exe=last_choice(os.environ) if config.flag("history.keep") else None,
         url=config.text("server.url"),
         log=os.path.abspath(log) if log not in (None, "-") else log,
         kv_dir=config.text("server.kv_dir"),

@@ -82,7 +82,7 @@ class LogRouter:
         return self._wanted
 
     def point(self, address: LogAddress | None) -> None:
-        """Read this log from the next turn on; ``None`` reads none and keeps what is known."""
+        """Read this log from the next turn on; ``None`` reads none and forgets what was read."""
         if address != self._wanted:
             self._wanted = address
             self.on_pointed()
@@ -126,8 +126,6 @@ class LogRouter:
             inner.open()
             self._inner = inner
         self._current = wanted
-        if wanted is None:
-            return ()
         return (ReplayReset(now),) if had is not None else ()
 
 

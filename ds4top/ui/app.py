@@ -29,7 +29,7 @@ from ds4top.ui.commands import bindings
 from ds4top.ui.driver import CleanDriver
 from ds4top.ui.logbook import LogBook
 from ds4top.ui.paint import honour_no_color
-from ds4top.ui.screens import VIEWS
+from ds4top.ui.screens import VIEWS, picker
 from ds4top.ui.screens.base import View
 from ds4top.ui.screens.detail import Scroller
 from ds4top.ui.screens.help import Help
@@ -98,6 +98,7 @@ class Ds4top(App[None]):
         self.look = look
         self.book = RateBook()
         self._todays = TodayBook()
+        self._offer = picker.Offer()
         self._ticking = ticking
         self._timer: Timer | None = None
         self._alert_book = AlertBook()
@@ -187,6 +188,7 @@ class Ds4top(App[None]):
         if self._ticking:
             self.session.tick()
         self._alerts = None
+        self._offer.look(self)
         self.paint()
 
     def paint(self) -> None:
@@ -313,6 +315,10 @@ class Ds4top(App[None]):
         at = names.index(self.theme) if self.theme in names else -1
         self.theme = names[(at + 1) % len(names)]
         self._change(self.look, f"theme {self.theme}")
+
+    def action_choose_server(self) -> None:
+        """Which of several servers is watched."""
+        picker.choose(self)
 
     def action_help(self) -> None:
         """Help, made from the live bindings."""

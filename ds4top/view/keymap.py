@@ -57,6 +57,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("server.park", "P", "act('park')", "Park: stop it, keep the way back", "act"),
     Command("server.start", "S", "act('start')", "Start what was parked", "act"),
     Command("server.signal", "K", "act('signal')", "Signals: TERM; KILL after its time", "act"),
+    Command("server.choose", "c", "choose_server", "Choose a server", "app"),
     Command("app.help", "question_mark,f1", "help", "Help", "app"),
     Command("app.palette", "colon,ctrl+p", "command_palette", "Every action by name", "app"),
     Command("app.cancel", "escape", "cancel", "Close, clear, cancel", "app"),

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from ds4top.core.derive import ServerState, Status
-from ds4top.core.memory import GIB, Parts, fits_bytes
+from ds4top.core.memory import GIB, Parts
 from ds4top.core.memtrack import MemoryTrack
 from ds4top.core.model import Model
-from ds4top.core.units import fmt_age, fmt_gib
-from ds4top.view.coldstart import start_section
+from ds4top.core.units import fmt_gib
 from ds4top.view.gpu import gpu_items, gpu_row
 from ds4top.view.look import Look
 from ds4top.view.now import context_limit
 from ds4top.view.text import (
     Row,
     Share,
-    bar,
-    columns,
     pack,
     row,
-    sparkline,
     stacked_bar,
 )
 
 NEXT_TOKENS = 64_000
 """The prefill that a headroom is held against on the Live view."""
-IMAGE_BYTES = 17 * GIB
-"""A large image model in eight bits, as a co-tenant."""
 
 PARTS: tuple[tuple[str, str, str, str], ...] = (
     ("server_weights", "weights", "w", "mem-weights"),
@@ -83,7 +75,8 @@ def trend(track: MemoryTrack) -> str:
     return f"{'falling' if hourly < 0 else 'rising'} {fmt_gib(abs(hourly) * 3600)} GiB/h"
 
 
-def _headroom(model: Model, status: Status) -> Row:
+def headroom_row(model: Model, status: Status) -> Row:
+    """Headroom, the projected one while loading, or why there is none."""
     track = model.machine.memory
     style = LEVELS[track.level]
     if track.sample is None:
@@ -142,10 +135,10 @@ def memory_rows(model: Model, status: Status, width: int, look: Look) -> tuple[R
     label = 10
     if parts is None:
         first = row((" MEMORY", "title"), (f"  {why_no_memory(model)}", "dim"))
-        second = row((" by the log ", "label"), _by_log(model))
+        second = row((" by the log ", "label"), by_log(model))
         return (first, second, gpu_row(model, width))
     first = row((f" {'MEMORY':<{label - 1}}", "title"), parts_bar(parts, width - label - 1, look))
-    items: list[Row] = [_headroom(model, status)]
+    items: list[Row] = [headroom_row(model, status)]
     if words := trend(machine.memory):
         items.append(row((words, "text" if words == "steady" else "value")))
     if found := next_words(model):
@@ -160,7 +153,7 @@ def memory_rows(model: Model, status: Status, width: int, look: Look) -> tuple[R
 
 def memory_line(model: Model, status: Status, width: int) -> Row:
     """Headroom and the GPU in one row."""
-    items: list[Row] = [_headroom(model, status)]
+    items: list[Row] = [headroom_row(model, status)]
     if words := trend(model.machine.memory):
         items.append(row(words))
     items += gpu_items(model)[:4]
@@ -169,7 +162,7 @@ def memory_line(model: Model, status: Status, width: int) -> Row:
 
 def compact_memory(model: Model, status: Status, width: int) -> tuple[Row, Row]:
     """Headroom, its trend and the verdict; the GPU: two rows of a small terminal."""
-    items = [_headroom(model, status)]
+    items = [headroom_row(model, status)]
     if words := trend(model.machine.memory):
         items.append(row(words))
     if found := next_words(model):
@@ -177,7 +170,8 @@ def compact_memory(model: Model, status: Status, width: int) -> tuple[Row, Row]:
     return row(" ", pack(items, width - 1, gap=2)), gpu_row(model, width)
 
 
-def _by_log(model: Model) -> str:
+def by_log(model: Model) -> str:
+    """What the start-up lines tell of memory."""
     life = model.log.life
     if life is None:
         return "nothing in the log"
@@ -190,192 +184,3 @@ def _by_log(model: Model) -> str:
     if life.oom_score_adj is not None:
         said.append(f"oom_score_adj {life.oom_score_adj}")
     return ", ".join(said) or "nothing in the log"
-
-
-# The view -------------------------------------------------------------------------------------
-
-
-def memory_view(model: Model, status: Status, width: int, look: Look) -> tuple[Row, ...]:
-    """Who holds what, how headroom went, what fits, and what was killed."""
-    machine = model.machine
-    parts = machine.parts(model.log)
-    if parts is None or machine.memory.sample is None:
-        return (
-            row((" MEMORY", "title")),
-            row(""),
-            row((f"  {why_no_memory(model)}", "dim")),
-            row(("  by the log  ", "label"), _by_log(model)),
-        )
-    total = parts.total
-    residency, why = machine.residency(model.log)
-    rows: list[Row] = [
-        row((" MEMORY", "title"), f"   {fmt_gib(total, unit=True)}   ", (residency, "value"),
-            (f"   {why}", "dim")),
-        row(" ", parts_bar(parts, width - 2, look)),
-        row(""),
-    ]  # fmt: skip
-    amounts = parts.as_dict()
-    cells = max(min(width - 66, 60), 6)
-    for name, label, _, style in PARTS:
-        value = amounts[name]
-        rows.append(
-            row(
-                (f"  {label:<12}", "label"),
-                (fmt_gib(value, width=7), "value"),
-                " GiB  ",
-                bar(value / total if total else 0, cells, look.charset, style),
-                (f"  {WORDS[name]}" if width >= 100 else "", "dim"),
-            )
-        )
-    if machine.autopsy is not None:
-        rows += [row(""), row((" THE LAST END", "title"))]
-        rows += [row((f"  {line}", "warn")) for line in machine.autopsy.lines]
-    rows += start_section(model, status, width, look)
-    rows += _headroom_rows(model, status, width, look)
-    rows += _fit_rows(model)
-    rows += _tenants(model, width)
-    rows += _kills(model)
-    return tuple(rows)
-
-
-def _headroom_rows(model: Model, status: Status, width: int, look: Look) -> list[Row]:
-    track = model.machine.memory
-    rows = [row(""), row((" HEADROOM  ", "title"), _headroom(model, status), f"   {trend(track)}")]
-    room = max(width - 26, 10)
-    recent = track.recent
-    if len(recent.t):
-        begin = recent.t[-1] - 600
-        steps: list[float | None] = [None] * room
-        for t, value in recent.since(begin):
-            at = min(int((t - begin) / 600 * room), room - 1)
-            known = steps[at]
-            steps[at] = value / GIB if known is None else min(known, value / GIB)
-        top = max(max((s for s in steps if s is not None), default=1.0), 1.0)
-        rows.append(
-            row(
-                ("  last 10 min  ", "label"),
-                sparkline(steps, room, look.charset, low=0.0, high=top),
-                f" {top:.0f} GiB",
-            )
-        )
-    minutes = track.by_minute()
-    if len(minutes) > 10:
-        per = max(len(minutes) // room, 1)
-        lows: list[float | None] = []
-        for at in range(0, len(minutes), per):
-            known_minutes = [m for m in minutes[at : at + per] if m is not None]
-            lows.append(min(known_minutes) / GIB if known_minutes else None)
-        top = max(max((low for low in lows if low is not None), default=1.0), 1.0)
-        rows.append(
-            row(
-                (f"  last {_span(len(minutes)):<8}", "label"),
-                sparkline(lows, room, look.charset, low=0.0, high=top),
-                f" {top:.0f} GiB",
-            )
-        )
-    lowest = track.lowest()
-    sample = track.sample
-    assert sample is not None
-    said = [f"lowest in 24 h {fmt_gib(lowest, unit=True)}", f"MemFree {fmt_gib(sample.free_bytes)}"]
-    said.append(f"MemAvailable {fmt_gib(sample.available_bytes)}")
-    if sample.blocks is not None:
-        huge = sample.blocks.huge_known
-        more = "" if huge is None else f", of 16 MiB {huge:,}"
-        said.append(f"free blocks of 2 MiB {sample.blocks.big:,}{more}")
-    rows.append(row("  ", pack(said, width - 3)))
-    return rows
-
-
-def _span(minutes: int) -> str:
-    return f"{minutes} min" if minutes < 120 else f"{round(minutes / 60)} h"
-
-
-def _fit_rows(model: Model) -> list[Row]:
-    machine = model.machine
-    fits = fits_bytes(machine.memory.headroom)
-    if fits is None:
-        return []
-    rows = [
-        row(""),
-        row((" WHAT FITS", "title"), f"   {fmt_gib(fits, unit=True)} with 2.5 GiB kept back"),
-    ]
-    limit = context_limit(model) or 131_072
-    for tokens in (16_000, 64_000, limit):
-        rows.append(row("  ", next_words(model, tokens)))
-    image = "fits" if fits >= IMAGE_BYTES else "does not fit"
-    rows.append(
-        row(
-            f"  an image model of {IMAGE_BYTES // GIB} GiB: ",
-            (image, "ok" if image == "fits" else "crit"),
-        )
-    )
-    return rows
-
-
-def _tenants(model: Model, width: int) -> list[Row]:
-    machine = model.machine
-    server = machine.server
-    found = list(machine.others())[:6]
-    if server is None and not found:
-        return []
-    rows = [row(""), row((" ON THE GPU", "title"))]
-    if server is not None:
-        held = machine.held_bytes
-        rows.append(
-            row(
-                "  ",
-                columns(
-                    [f"{server.target.comm} {server.target.pid}", fmt_gib(held, unit=True), ""],
-                    (28, 12, max(width - 46, 4)),
-                    "<><",
-                ),
-            )
-        )
-    rows += [
-        row(
-            "  ",
-            columns(
-                [f"{p.comm or '?'} {p.pid}", fmt_gib(p.used_bytes, unit=True), ""],
-                (28, 12, max(width - 46, 4)),
-                "<><",
-            ),
-        )
-        for p in found
-    ]
-    return rows
-
-
-def _kills(model: Model) -> list[Row]:
-    machine = model.machine
-    track = machine.memory
-    kills = track.oom_kills.count
-    counted = "kills are not counted here" if kills is None else f"{kills} kills since ds4top runs"
-    rows = [row(""), row((" OOM", "title"), f"   {counted}")]
-    if track.oom_seen_wall is not None:
-        rows[-1] += row((f", the last {fmt_age(model.now - track.oom_seen_wall)} ago", "crit"))
-    for kill in list(machine.kernel.kills)[-4:]:
-        when = ""
-        if kill.wall is not None:
-            when = datetime.fromtimestamp(kill.wall, model.tz).strftime("%d %b %H:%M:%S")
-        pid = "" if kill.pid is None else f" {kill.pid}"
-        rows.append(row(f"  {when}  ", (f"{kill.comm}{pid}", "crit"), f" by {kill.by}"))
-    rows += _kept_kills(model)
-    if machine.kernel.no_memory:
-        rows.append(
-            row(f"  NV_ERR_NO_MEMORY {machine.kernel.no_memory} times; one alone means nothing")
-        )
-    return rows
-
-
-def _kept_kills(model: Model) -> list[Row]:
-    """Kills of earlier days, which the kernel's log may have forgotten."""
-    since = min((kill.wall for kill in model.machine.kernel.kills if kill.wall), default=model.now)
-    past = [each for each in model.kept.events if each.kind == "oom" and each.at < since - 300]
-    return [
-        row(
-            f"  {datetime.fromtimestamp(each.at, model.tz):%d %b %H:%M:%S}  ",
-            each.text,
-            ("   kept", "dim"),
-        )
-        for each in past[-4:]
-    ]

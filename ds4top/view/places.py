@@ -1,12 +1,12 @@
-"""The other views as rows: what the log tells of the launch, sources."""
+"""What the log tells of the launch, where no process is seen, as rows."""
 
 from __future__ import annotations
 
 from ds4top.core.model import Model
-from ds4top.core.units import fmt_age, fmt_k, fmt_tokens
+from ds4top.core.units import fmt_tokens
 from ds4top.view.launch import starts_rows
 from ds4top.view.past import past_rows
-from ds4top.view.text import Row, columns, row
+from ds4top.view.text import Row, row
 
 
 def start_view(model: Model, width: int) -> tuple[Row, ...]:
@@ -44,54 +44,3 @@ def start_view(model: Model, width: int) -> tuple[Row, ...]:
     facts += [(name.replace("_", " "), f"{value}") for name, value in life.plan.items()]
     rows += [row((f"  {name:<18}", "label"), (value, "value")) for name, value in facts]
     return (*rows, *past_rows(model, width), *starts_rows(model))
-
-
-def sources_view(model: Model, width: int) -> tuple[Row, ...]:
-    """Each source with its state, its age and what is missing; what was not recognised."""
-    log = model.log
-    widths = (14, 9, 9, max(width - 38, 10))
-    rows: list[Row] = [
-        row((" SOURCES", "title")),
-        row(
-            "  ",
-            columns(
-                [
-                    ("SOURCE", "header"),
-                    ("STATE", "header"),
-                    ("AGE", "header"),
-                    ("DETAIL", "header"),
-                ],
-                widths,
-            ),
-        ),
-    ]
-    styles = {"ok": "ok", "missing": "dim", "denied": "crit", "error": "crit", "stale": "stale"}
-    for source in model.health:
-        age = fmt_age(source.age_s) if source.age_s is not None else "–"
-        rows.append(
-            row(
-                "  ",
-                columns(
-                    [
-                        source.name,
-                        (source.state, styles.get(source.state, "text")),
-                        age,
-                        (source.detail, "dim"),
-                    ],
-                    widths,
-                ),
-            )
-        )
-    rows += [
-        row(""),
-        row(
-            (" LOG", "title"),
-            f"   {fmt_tokens(model.lines)} lines, {fmt_k(len(log.requests))} requests,"
-            f" {log.unrecognised_count} lines not recognised,"
-            f" {model.dropped} dropped at their origin",
-        ),
-    ]
-    rows += [row((f"  {name:<9}", "label"), text) for name, text in model.details.items()]
-    for each in list(log.unrecognised)[-12:]:
-        rows.append(row(("  torn " if each.torn else "  ? ", "warn"), (each.text[:200], "dim")))
-    return tuple(rows)

@@ -12,7 +12,8 @@ from ds4top.ui.widgets.lines import TableView
 from ds4top.view import places
 from ds4top.view.coldstart import start_section
 from ds4top.view.launch import launch_view
-from ds4top.view.memory import memory_view
+from ds4top.view.memview import memory_view
+from ds4top.view.sourcesview import sources_view
 from ds4top.view.text import Row, row, row_text
 
 
@@ -111,4 +112,4 @@ class Sources(Page):
 
     def rows(self) -> tuple[Row, ...]:
         """State, age, what is missing."""
-        return places.sources_view(self.ds4top.model, self.size.width)
+        return sources_view(self.ds4top.model, self.size.width)
