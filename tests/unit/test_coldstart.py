@@ -18,7 +18,7 @@ from ds4top.core.standing import standing
 from ds4top.core.state import Life
 from ds4top.view.coldstart import compact_start, last_words, start_rows
 from ds4top.view.look import Look
-from ds4top.view.memory import memory_view
+from ds4top.view.memview import memory_view
 from ds4top.view.rates import RateBook
 from ds4top.view.status import LINE_CELLS, line
 from ds4top.view.text import ASCII, row_text
