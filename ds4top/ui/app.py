@@ -26,6 +26,7 @@ from ds4top.session import Session
 from ds4top.ui import theme as themes
 from ds4top.ui.commands import bindings
 from ds4top.ui.driver import CleanDriver
+from ds4top.ui.keep import Keeping
 from ds4top.ui.paint import honour_no_color
 from ds4top.ui.screens import VIEWS
 from ds4top.ui.screens.base import View
@@ -55,7 +56,7 @@ def _settle() -> None:
     gc.enable()
 
 
-class Ds4top(App[None]):
+class Ds4top(Keeping, App[None]):
     """The dashboard over one session."""
 
     CSS_PATH = Path(__file__).with_name("ds4top.tcss")

@@ -8,6 +8,7 @@ from ds4top.core.launch import LaunchSpec, Setting, settings, start_facts
 from ds4top.core.lint import Finding, Judged, facts_of, judge, lint
 from ds4top.core.lint_facts import LintFacts
 from ds4top.core.model import Model
+from ds4top.core.state import Life
 from ds4top.core.units import fmt_duration
 from ds4top.view.text import Part, Row, columns, row
 
@@ -128,19 +129,35 @@ def _setting(each: Judged, widths: tuple[int, ...]) -> Row:
     return row("  ", columns(cells, widths))
 
 
+def _end_of(each: Life, last: Life | None) -> str:
+    if each.fatal is not None:
+        return each.fatal.text
+    clean = each.shutdown and not each.open_at_end
+    return "clean stop" if clean else "now" if each is last else "died"
+
+
+def starts_json(model: Model) -> list[dict[str, Any]]:
+    """The lives in this log as plain values."""
+    return [
+        {
+            "life": each.number,
+            "requests": each.requests,
+            "load_s": each.load_s,
+            "end": _end_of(each, model.log.life),
+        }
+        for each in model.log.lives
+    ]
+
+
 def starts_rows(model: Model) -> list[Row]:
     """The lives in this log and how each ended."""
     life = model.log.life
     out = [row(""), row((" STARTS", "title"), (f"   in this log: {len(model.log.lives)}", "dim"))]
     for each in reversed(model.log.lives[-6:]):
-        clean = each.shutdown and not each.open_at_end
-        end = "clean stop" if clean else "now" if each is life else "died"
-        if each.fatal is not None:
-            end = each.fatal.text
         out.append(
             row(
                 f"  life {each.number:<4} requests {each.requests:<6}"
-                f" ready in {fmt_duration(each.load_s):<10} {end}"
+                f" ready in {fmt_duration(each.load_s):<10} {_end_of(each, life)}"
             )
         )
     return out

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
@@ -80,6 +81,10 @@ def script(view: str) -> list[Step]:
         Step("paint.faster", "plus", r"every 0\.5 s"),
         Step("paint.slower", "minus", "every 1 s"),
         Step("look.theme", "t", r"theme \w"),
+        Step("keep.export", "e", rf"wrote {view}-\S+\.(csv|json): "),
+        Step("keep.picture", "p", rf"wrote {view}-\S+\.svg and \.txt: "),
+        Step("look.mouse", "o", "mouse off: the terminal selects text"),
+        Step("look.mouse", "o", "mouse on"),
         *opened("app.help", "question_mark"),
         *opened("app.help", "f1"),
         *opened("app.palette", "colon"),
@@ -94,7 +99,10 @@ def script(view: str) -> list[Step]:
 @contextmanager
 def at_the_end(view: str = "live") -> Iterator[Terminal]:
     """A replay that has ended, so that only keys change the screen, on a view."""
-    with Terminal(AT_THE_END) as terminal:
+    with (
+        TemporaryDirectory() as place,
+        Terminal(AT_THE_END, env=environment(XDG_STATE_HOME=place)) as terminal,
+    ):
         terminal.wait_for("replay ended")
         terminal.wait_for(r"18:27:57|last life|turn 29")
         if view != "live":

@@ -36,6 +36,11 @@ class RequestTable(View):
         """The table of requests."""
         return self.query_one(TableView)
 
+    @property
+    def shown_requests(self) -> list[Request]:
+        """The requests of the table, in its order."""
+        return self._shown
+
     def show_requests(self, limit: int | None) -> None:
         """Fill the table; rows that did not change are not made again."""
         app = self.ds4top
