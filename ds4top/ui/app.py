@@ -28,6 +28,7 @@ from ds4top.ui.commands import bindings
 from ds4top.ui.driver import CleanDriver
 from ds4top.ui.keep import Keeping
 from ds4top.ui.paint import honour_no_color
+from ds4top.ui.preview import Previewing, ThemeChoice
 from ds4top.ui.screens import VIEWS
 from ds4top.ui.screens.base import View
 from ds4top.ui.screens.help import Help
@@ -56,7 +57,7 @@ def _settle() -> None:
     gc.enable()
 
 
-class Ds4top(Keeping, App[None]):
+class Ds4top(Keeping, Previewing, App[None]):
     """The dashboard over one session."""
 
     CSS_PATH = Path(__file__).with_name("ds4top.tcss")
@@ -197,7 +198,7 @@ class Ds4top(Keeping, App[None]):
                     command.words, f"{command.id}   {keys}", self._runner(command.action)
                 )
         for name in sorted(self.available_themes):
-            yield SystemCommand(f"Theme {name}", "look.theme", self._theme_setter(name))
+            yield SystemCommand(f"Theme {name}", "look.theme", ThemeChoice(self, name))
         if self.session.drive is not None:
             for kind in DRIVEN:
                 yield SystemCommand(
@@ -216,12 +217,6 @@ class Ds4top(Keeping, App[None]):
                 self.session.drive(kind)
 
         return drive
-
-    def _theme_setter(self, name: str):  # type: ignore[no-untyped-def]
-        def apply() -> None:
-            self.theme = name
-
-        return apply
 
     def _change(self, look: Look, word: str = "") -> None:
         self.look = look
