@@ -56,8 +56,12 @@ class Previewing:
         self._resting = self._app().set_timer(_REST_S, self._try_on)
 
     def _try_on(self) -> None:
-        if self._theme_before is not None:
-            self._app().theme = self._wanted
+        if self._theme_before is None or self._wanted == self._app().theme:
+            return
+        app = self._app()
+        app.theme = self._wanted
+        # Textual restyles every screen but those of its own, and this one would stay as it was.
+        app.call_next(app.stylesheet.update, app.screen)
 
     def on_command_palette_closed(self, event: CommandPalette.Closed) -> None:
         """Closed without a choice: back to the theme before."""

@@ -49,6 +49,9 @@ async def test_a_theme_is_tried_on_and_taken_back() -> None:
         await search(pilot, "Theme light")
         await until(pilot, lambda: app.theme == "light", "light is tried on")
         await until(pilot, lambda: ground(app) != dark, "the view under it too")
+        white = app.theme_variables["background"]
+        over = app.screen.styles
+        await until(pilot, lambda: over.background.hex6 == white.upper(), "the palette too")
         await pilot.press("escape")
         await until(pilot, lambda: app.theme == "dark", "dark again")
         await until(pilot, lambda: ground(app) == dark, "the view again")
