@@ -45,8 +45,8 @@ class _Kernel:
         """Nothing to do."""
 
 
-def demo_session(speed: float, stack: ExitStack) -> Session:
-    """Start the demo; it ends with ``stack``. Raises ``OSError``."""
+def demo_session(speed: float, stack: ExitStack, record: str | None = None) -> Session:
+    """Start the demo; it ends with ``stack``. Raises ``OSError``, also for the recording."""
     demo = stack.enter_context(DemoServer(speed=speed))
     gb10 = SimulatedGb10(
         StateReader(demo.state_path), lambda: SYSTEM_CLOCK.monotonic() * speed, fail=demo.fail
@@ -74,7 +74,7 @@ def demo_session(speed: float, stack: ExitStack) -> Session:
             cached=gb10.model_cached_bytes,
         )
 
-    session = live(Wanted(log=str(demo.log_path), demo=demo.mark), watch=watch)
+    session = live(Wanted(log=str(demo.log_path), demo=demo.mark), watch=watch, record=record)
     session.drive = gb10.drive
     model = session.model
     model.demo = "demo" if speed == 1.0 else f"demo ×{speed:g}"

@@ -88,7 +88,7 @@ def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: Exi
     if args.demo:
         from ds4top.demo import demo_session
 
-        return demo_session(args.speed or 1.0, stack)
+        return demo_session(args.speed or 1.0, stack, args.record)
     if args.replay:
         return replay(args.replay, speed=args.speed or 1.0, tz=tz, year=args.year)  # type: ignore[arg-type]
     log = config.text("server.log")

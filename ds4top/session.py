@@ -26,6 +26,7 @@ from ds4top.core.standing import standing
 from ds4top.core.state import LogState
 from ds4top.flight import FlightRecorder
 from ds4top.sources.base import SYSTEM_CLOCK, Clock, Source
+from ds4top.sources.inside import container
 from ds4top.sources.logroute import LogRouter, opener
 from ds4top.sources.mailbox import Mailbox
 from ds4top.sources.replay import ReplayClock, ReplaySource
@@ -250,7 +251,7 @@ def live(
     recorder = None
     if record is not None:
         recorder = Recorder(record, {"name": platform.node()}, __version__, clock=clock)
-    return Session(
+    session = Session(
         make_source,
         "",
         clock,
@@ -259,6 +260,8 @@ def live(
         watch=lambda router, log: watch(wanted, cast(LogRouter, router), log, clock),
         flight=flight,
     )
+    session.model.inside = container(os.environ)
+    return session
 
 
 def replay(

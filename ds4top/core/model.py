@@ -57,6 +57,8 @@ class Model:
     dropped: int = 0
     acting: bool = False
     demo: str = ""
+    inside: str = ""
+    """The kind of container that ds4top itself runs in, if it does."""
     speed: float = 1.0
     flags: frozenset[str] = frozenset()
     details: dict[str, str] = field(default_factory=dict)

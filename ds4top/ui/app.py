@@ -71,6 +71,7 @@ class Ds4top(Keeping, Previewing, App[None]):
         (60, "-narrow"),
         (80, "-normal"),
         (118, "-wide"),
+        (160, "-vast"),
     ]
     VERTICAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-short"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ds4top.core.gpu import GpuSample, GpuTrack
 from ds4top.core.model import Model
 from ds4top.core.units import fmt_age, fmt_gib, fmt_num
+from ds4top.view.mend import gpu_mend
 from ds4top.view.text import Row, pack, row, row_text
 
 
@@ -61,11 +62,16 @@ def _of(gpu: GpuSample, track: GpuTrack) -> list[Row]:
     return figures
 
 
+def _why_none(model: Model) -> Row:
+    found = gpu_mend(model)
+    if found is None:
+        return row(("–  not in what is replayed" if model.replay else "–  not known", "dim"))
+    return row((f"–  {found.why}: ", "dim"), (found.command, "key"))
+
+
 def gpu_row(model: Model, width: int) -> Row:
     """The GPU's figures, and pressure on memory; what is not supported is not there."""
     if model.machine.gpu is None:
-        health = next((each for each in model.health if each.name.startswith("GPU")), None)
-        why = health.detail if health is not None and health.detail else "not known"
         rest = gpu_items(model)
-        return row((" GPU ", "title"), pack([row((f"–  {why}", "dim")), *rest], width - 6))
+        return row((" GPU ", "title"), pack([_why_none(model), *rest], width - 6))
     return row((" GPU ", "title"), pack(gpu_items(model), width - 6))

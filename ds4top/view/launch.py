@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 from ds4top.core.launch import LaunchSpec, Setting, settings, start_facts
@@ -102,18 +104,35 @@ def launch_rows(model: Model, width: int) -> list[Row]:
     out += [row(""), row((" VERDICT", "title"), f"   {len(worth)} to look at")]
     for each in worth:
         mark = (f"  {_MARKS[each.severity]:<3}", _STYLES[each.severity])
-        out.append(row(mark, each.figure, (f": {each.why}", "dim")))
+        if len(each.figure) + len(each.why) + 7 <= width:
+            out.append(row(mark, each.figure, (f": {each.why}", "dim")))
+        else:
+            out.append(row(mark, each.figure, ":"))
+            out += [row("     ", (line, "dim")) for line in wrap(each.why, max(width - 6, 20))]
         if each.fix:
             out.append(row("     ", (each.fix, "key")))
     given = [each for each in rows_of if each.setting.given]
     rest = [each for each in rows_of if not each.setting.given and each.setting.section]
-    widths = (34, 22, 16, max(width - 80, 8))
+    widths = _widths([each.setting.name for each in (*given, *rest)], width - 2)
     for title, group in (("SET", given), ("DEFAULTS AND START-UP", rest)):
         out += [row(""), row((f" {title}", "title"))]
         out += [_setting(each, widths) for each in group]
     if machine.flags is None:
         out.append(row(("  its --help could not be read: only what was given is listed", "dim")))
     return out
+
+
+def _widths(names: Sequence[str], room: int) -> tuple[int, ...]:
+    """Name, value, origin, detail; where there is no room the last ones go first."""
+    name = min(max(map(len, names), default=0), max(room * 2 // 5, 15))
+    origin = _ORIGIN if room >= 50 else 0
+    left = room - name - (origin + 1 if origin else 0) - 1
+    detail = left // 2 if left >= _VALUE + _DETAIL else 0
+    return name, left - (detail + 1 if detail else 0), origin, detail
+
+
+_ORIGIN, _VALUE, _DETAIL = 13, 22, 18
+"""Cells of an origin (``start-up line``), and what value and detail need at least."""
 
 
 def _setting(each: Judged, widths: tuple[int, ...]) -> Row:
@@ -165,4 +184,5 @@ def starts_rows(model: Model) -> list[Row]:
 
 def launch_view(model: Model, width: int) -> tuple[Row, ...]:
     """The whole page."""
-    return (row((" LAUNCH", "title")), *launch_rows(model, width), *starts_rows(model))
+    first, *rest = launch_rows(model, width)
+    return (row((" LAUNCH", "title"), " ", first), *rest, *starts_rows(model))

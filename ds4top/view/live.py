@@ -14,8 +14,10 @@ from ds4top.core.units import (
     fmt_tokens,
     fmt_tps,
 )
+from ds4top.view.gpu import gpu_items
 from ds4top.view.look import Look
 from ds4top.view.memory import compact_memory
+from ds4top.view.mend import mend_of, mend_short
 from ds4top.view.now import (
     class_words,
     context_limit,
@@ -111,9 +113,12 @@ def compact_rows(
     request = shown_request(model, look)
     limit = context_limit(model)
     life = model.log.life
+    memory, gpu = compact_memory(model, status, width)
     if request is None:
+        if (missing := mend_of(model)) is not None:
+            return (*mend_short(missing, width), memory, gpu)
         words = status.why or (life.url if life and life.url else "") or "no request yet"
-        return (row(f" {words}"), *compact_memory(model, status, width))
+        return (row(f" {words}"), memory, gpu)
     used = max(request.context_tokens, request.prompt_tokens)
     expected = book.expected(max(request.context_tokens, 1))
     ratio = request.decode_tps / expected.tps if expected and request.decode_tps else None
@@ -134,14 +139,8 @@ def compact_rows(
         of = f" of {fmt_tps(expected.tps)} at {fmt_k(request.context_tokens)}" if expected else ""
         style = "now" if request.is_open and not status.last_known else "value"
         when = f"age {fmt_age(age)}" if request.is_open else "last turn"
-        first = row(
-            " ",
-            (fmt_tps(request.decode_tps, unit=True), style),
-            "  ",
-            verdict(ratio),
-            of,
-            (f"  {when}", "dim"),
-        )
+        rate = row(" ", (fmt_tps(request.decode_tps, unit=True), style))
+        first = pack([rate, row(verdict(ratio), of), (when, "dim")], width, gap=2)
     share = context_share(model) if not look.history else (used / limit if limit else None)
     window = row(
         " ctx ",
@@ -152,22 +151,24 @@ def compact_rows(
         bar(share, max(width - 38, 4), look.charset),
         f" {fmt_pct(share)}",
     )
-    turn = row(
-        " ",
-        class_words(request),
-        f"  {fmt_tokens(request.new_tokens)} new + {fmt_k(request.cached_tokens)}"
-        f" cached  TTFT {fmt_duration(request.ttft_s)}",
+    turn = pack(
+        [
+            row(" ", class_words(request)),
+            f"{fmt_tokens(request.new_tokens)} new + {fmt_k(request.cached_tokens)} cached",
+            f"TTFT {fmt_duration(request.ttft_s)}",
+        ],
+        width,
+        gap=2,
     )
-    cache = row(
-        " KV hit ",
-        (fmt_pct(today.hit_ratio), "value"),
-        f"  disk {today.cache.disk_hits} live {today.cache.live_hits} miss {today.cache.misses}",
-        f"  saved {fmt_duration(today.cache.seconds_saved)}",
+    cache = pack(
+        [
+            row(" KV hit ", (fmt_pct(today.hit_ratio), "value")),
+            f"disk {today.cache.disk_hits} live {today.cache.live_hits} miss {today.cache.misses}",
+            f"saved {fmt_duration(today.cache.seconds_saved)}",
+        ],
+        width,
+        gap=2,
     )
-    return (
-        first,
-        window,
-        turn,
-        cache,
-        *compact_memory(model, status, width),
-    )
+    # Where there is room, the GPU stands beside headroom: its own row is below what is shown.
+    beside = pack([memory, *gpu_items(model)[:4]], width - 1, gap=3)
+    return (first, window, turn, cache, beside, gpu)

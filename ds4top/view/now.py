@@ -12,6 +12,7 @@ from ds4top.core.model import Model
 from ds4top.core.state import End, Phase, Request
 from ds4top.core.units import fmt_age, fmt_duration, fmt_k, fmt_pct, fmt_ratio, fmt_tokens, fmt_tps
 from ds4top.view.look import Look
+from ds4top.view.mend import mend_of, mend_rows
 from ds4top.view.rates import RateBook
 from ds4top.view.text import Row, bar, columns, row
 
@@ -279,15 +280,8 @@ _USUAL_LOADS = "57 s copied (--no-mmap), 7 m mapped, on a Spark"
 
 def _empty_rows(model: Model, status: Status, width: int) -> tuple[Row, ...]:
     life = model.log.life
-    main = model.health[0] if model.health else None
-    if main is not None and main.state != "ok":
-        return (
-            row((" NO LOG", "title"), (f"   {main.state}", "crit")),
-            *(labelled("", line) for line in wrap(main.detail, max(width - _LABEL - 1, 20))[:3]),
-            labelled(""),
-            labelled("mend", ("ds4-server ... 2>> server.log", "key"), "   keeps a log"),
-            labelled("", ("ds4top --log server.log", "key"), "          reads it"),
-        )
+    if (missing := mend_of(model)) is not None:
+        return tuple(mend_rows(missing, width, _LABEL))
     if life is None:
         return (
             row((" WAITING", "title"), "   no line of ds4-server in this log yet"),

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
 from ds4top.core.classify import cold_cause, heat_of
+from ds4top.core.model import Model
 from ds4top.core.state import End, Request
 from ds4top.core.units import fmt_duration, fmt_ms, fmt_pct, fmt_seconds, fmt_tokens, fmt_tps
 from ds4top.view.look import Look
+from ds4top.view.mend import mend_of, mend_rows
 from ds4top.view.text import Row, columns, row
 
 _CAUSES = {
@@ -178,6 +180,20 @@ def select(
     if column.head == "TIME":
         return found[::-1] if descending else found
     return sorted(found, key=column.key, reverse=descending)
+
+
+def empty_rows(model: Model, text: str, width: int) -> list[Row]:
+    """What stands in a table without requests, and what would bring them."""
+    if text and model.log.requests:
+        count = len(model.log.requests)
+        return [row(f"  none of {count:,} matches; ", ("Esc", "key"), " clears the filter")]
+    if (missing := mend_of(model)) is not None:
+        return mend_rows(missing, width)
+    life = model.log.life
+    rows = [row(("  no request yet", "dim"))]
+    if life is not None and life.url:
+        rows.append(row("  try it: ", (f"curl {life.url}/v1/models", "key")))
+    return rows
 
 
 def detail_rows(request: Request, look: Look, tz: tzinfo | None, width: int) -> tuple[Row, ...]:
