@@ -10,6 +10,7 @@ from ds4top.core.figures import Report, build
 from ds4top.core.model import Model
 from ds4top.report.text import Section, aligned, chart, headline, sections, title
 from ds4top.view.compose import column_width, page
+from ds4top.view.mend import Mend, mend_of, mend_rows
 from ds4top.view.text import UNICODE, Charset, Row, row, row_width
 
 
@@ -22,15 +23,21 @@ def day_report(model: Model) -> Report:
 
 def day_rows(model: Model, width: int, charset: Charset = UNICODE) -> tuple[Row, ...]:
     """The report in the words of ``ds4top report``."""
-    return page(list(_rows(day_report(model), column_width(width), charset)), width, charset)
+    report = day_report(model)
+    missing = mend_of(model) if not report.requests.total else None
+    rows = list(_rows(report, missing, column_width(width), charset))
+    return page(rows, width, charset)
 
 
-def _rows(report: Report, width: int, charset: Charset) -> Iterator[Row]:
+def _rows(report: Report, missing: Mend | None, width: int, charset: Charset) -> Iterator[Row]:
     head = row((" TODAY", "title"), f"   {title(report)}")
     is_long = row_width(head) > width
     yield head[:1] if is_long else head
     for sentence in (*([title(report)] if is_long else []), *headline(report)):
         yield from _sentence(sentence, width)
+    if missing is not None:
+        yield ()
+        yield from mend_rows(missing, width)
     for index, section in enumerate(sections(report, charset)):
         yield ()
         yield row((f" {section.title}", "title"))

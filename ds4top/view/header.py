@@ -59,7 +59,7 @@ def header_row(model: Model, status: Status, look: Look, width: int) -> Row:
     replay = model.replay
     if replay is not None:
         how = "paused" if replay.paused else "ended" if replay.ended else f"×{replay.speed:g}"
-        right.append(f"replay {how} {fmt_pct(_part(replay.position_s, replay.total_s))}")
+        right.append(f"replay {how} {fmt_pct(_part(replay.position_s, replay.total_s), width=5)}")
     if model.demo:
         right.append(model.demo)
     if look.frozen:
@@ -106,7 +106,8 @@ def _up(seconds: float) -> Row:
     # Minutes are enough here: seconds would repaint the line for nothing.
     minutes = int(max(seconds, 0.0)) // 60
     return row(
-        ("up ", "label"), fmt_duration(minutes * 60.0) if minutes >= 60 else f"{minutes or '<1'} m"
+        ("up ", "label"),
+        fmt_duration(minutes * 60.0) if minutes >= 60 else f"{minutes or '<1':>2} m",
     )
 
 
@@ -125,7 +126,7 @@ def alert_row(alerts: tuple[Alert, ...], model: Model, width: int, look: Look) -
         words.append(row((f"log {main.state}", "crit")))
     else:
         age = main.age_s if main is not None else None
-        words.append(row(("log ok", "ok"), (f", last line {fmt_age(age)} ago", "dim")))
+        words.append(row(("log ok", "ok"), (f", last line {fmt_age(age, width=4)} ago", "dim")))
     if unknown:
         words.append(row((f"{unknown} lines not known", "warn")))
     if missing:

@@ -91,11 +91,11 @@ def gpu_mend(model: Model) -> Mend | None:
         return None
     detail = health.detail or "not known"
     if "not installed" in detail:
-        return Mend("GPU", detail, "pip install nvidia-ml-py", "")
+        return Mend("GPU", detail, "pip install nvidia-ml-py", "brings it")
     if model.inside in _RUNS and health.state == "missing":
-        return Mend("GPU", detail, f"{model.inside} run --gpus all ...", "")
+        return Mend("GPU", detail, f"{model.inside} run --gpus all ...", "lets it in")
     why, _, command = detail.partition("; mend: ")
-    return Mend("GPU", why, command or "nvidia-smi", "")
+    return Mend("GPU", why, command or "nvidia-smi", "" if command else "says more")
 
 
 def _health(model: Model, name: str) -> SourceHealth | None:
@@ -119,6 +119,16 @@ def mend_rows(found: Mend, width: int, indent: int = 11) -> list[Row]:
         if found.does:
             rows.append(row(blank, (found.does, "dim")))
     return rows
+
+
+def empty_log_rows(model: Model, text: str, width: int) -> list[Row]:
+    """What stands where there are no lines."""
+    if text:
+        return [row("  no line matches; ", ("Esc", "key"), " clears the filter")]
+    found = mend_of(model)
+    if found is not None:
+        return mend_rows(found, width)
+    return [row(("  no line of the log yet", "dim"))]
 
 
 def mend_short(found: Mend, width: int) -> list[Row]:

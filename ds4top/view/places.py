@@ -8,6 +8,7 @@ from ds4top.core.model import Model
 from ds4top.core.units import fmt_age, fmt_k, fmt_mib, fmt_ms, fmt_pct, fmt_tokens
 from ds4top.view.launch import starts_rows
 from ds4top.view.live import kv_rows
+from ds4top.view.mend import mend_of, mend_rows
 from ds4top.view.text import Row, columns, row
 from ds4top.view.today import Today
 
@@ -69,7 +70,7 @@ def kv_view(model: Model, today: Today, width: int) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def start_view(model: Model) -> tuple[Row, ...]:
+def start_view(model: Model, width: int = 80) -> tuple[Row, ...]:
     """What the start-up lines tell, where the process is not seen."""
     life = model.log.life
     rows: list[Row] = [
@@ -77,7 +78,9 @@ def start_view(model: Model) -> tuple[Row, ...]:
         row(""),
     ]
     if life is None:
-        return (*rows, row(("  no start in the log", "dim")))
+        missing = mend_of(model)
+        found = mend_rows(missing, width) if missing is not None else []
+        return (*rows, row(("  no start in the log", "dim")), *([row("")] if found else []), *found)
     facts: list[tuple[str, str]] = [
         ("device", f"{life.device or '–'}  {life.sm or ''}"),
         ("listening", life.url or "–"),

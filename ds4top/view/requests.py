@@ -182,11 +182,13 @@ def select(
     return sorted(found, key=column.key, reverse=descending)
 
 
-def empty_rows(model: Model, text: str, width: int) -> list[Row]:
-    """What stands in a table without requests, and what would bring them."""
+def empty_rows(model: Model, text: str, width: int, is_whole: bool) -> list[Row]:
+    """What stands in a table without requests; where it is the whole view, what brings them."""
     if text and model.log.requests:
         count = len(model.log.requests)
         return [row(f"  none of {count:,} matches; ", ("Esc", "key"), " clears the filter")]
+    if not is_whole:
+        return [row(("  no request yet", "dim"))]
     if (missing := mend_of(model)) is not None:
         return mend_rows(missing, width)
     life = model.log.life

@@ -60,7 +60,7 @@ class RequestTable(View):
         self._shown = req.select(source, sort, self.descending, self.filter_text, tz)
         shown = self._shown
         if not shown:
-            rows = req.empty_rows(app.model, self.filter_text, table.size.width)
+            rows = req.empty_rows(app.model, self.filter_text, table.size.width, limit is None)
             table.show_table(req.header(chosen, sort, self.descending), list(enumerate(rows)))
             return
         table.show_keys(

@@ -16,6 +16,7 @@ from ds4top.view.compose import column_width, page
 from ds4top.view.launch import launch_view
 from ds4top.view.logview import LogLines
 from ds4top.view.memory import memory_view
+from ds4top.view.mend import empty_log_rows
 from ds4top.view.text import Row, row_text
 from ds4top.view.turns import turns_rows
 
@@ -138,8 +139,8 @@ class Launch(Page):
         """Settings and starts."""
         app, width = self.ds4top, self.size.width
         model = app.model
-        made = places.start_view(model) if model.machine.server is None else None
-        return page(made or launch_view(model, column_width(width)), width, app.look.charset)
+        make = places.start_view if model.machine.server is None else launch_view
+        return page(make(model, column_width(width)), width, app.look.charset)
 
 
 class Day(Page):
@@ -202,6 +203,10 @@ class Log(View):
         """Lines kept, those that match the filter."""
         lines: LogLines = self.ds4top.log_lines
         numbers, texts = lines.matching(self.filter_text)
+        if not numbers:
+            rows = empty_log_rows(self.ds4top.model, self.filter_text, self.size.width)
+            self.table().show_table(None, list(enumerate(rows)))
+            return
         self.table().show_keys(None, numbers, lambda index: lines.row(texts[index]))
 
     def row_text(self) -> str:
