@@ -182,6 +182,14 @@ STATES: dict[str, Callable[[], Session]] = {
     ),
 }  # fmt: skip
 """Screens of what is missing or wrong, by name."""
+_OTHERS = tuple(view for view in VIEWS if view != "live")
+_ALSO = {
+    "no server": _OTHERS,
+    "no request yet": _OTHERS,
+    "another user's server": ("launch", "log"),
+    "log not readable": ("requests", "log"),
+}
+"""Views that a state is shown on as well."""
 _STATE_SIZES = ((120, 30), (80, 24), (60, 12))
 
 
@@ -253,8 +261,9 @@ async def states_file() -> str:
     out = []
     for name, make in STATES.items():
         shots = [("live", size) for size in _STATE_SIZES]
-        if name in ("no server", "no request yet"):
-            shots += [(view, (80, 24)) for view in VIEWS if view != "live"]
+        shots += [(view, (80, 24)) for view in _ALSO.get(name, ())]
+        if name == "no server":
+            shots += [(view, (200, 50)) for view in VIEWS]
         for (view, (width, height)), frame in (await frames(make(), shots)).items():
             out.append(_titled(f"{name}: {view} {width}x{height}", frame))
     return "".join(out)

@@ -44,7 +44,7 @@ def page(rows: Sequence[Row], width: int, charset: Charset = UNICODE) -> tuple[R
     if width < TWO_COLUMNS:
         return tuple(rows)
     blocks = blocks_of(rows)
-    cuts = range(1, len(blocks) + 1)
+    cuts = range(1, max(len(blocks), 1) + 1)
     cut = min(cuts, key=lambda at: max(len(stacked(blocks[:at])), len(stacked(blocks[at:]))))
     left, right = stacked(blocks[:cut]), stacked(blocks[cut:])
     room = column_width(width)

@@ -95,6 +95,11 @@ def launch_rows(model: Model, width: int) -> list[Row]:
     out: list[Row] = [
         row(("  started by ", "label"), server.started_by, ("   exe ", "label"), server.exe or "–")
     ]
+    for name, why in sorted(server.denied.items()):
+        out += [
+            row(("  not known  " if not index else " " * 13, "label"), (line, "warn"))
+            for index, line in enumerate(wrap(f"{name}: {why}", max(width - 14, 20)))
+        ]
     if server.exe_replaced:
         out.append(
             row(("  its executable was replaced since: a restart runs the new build", "warn"))
@@ -117,6 +122,8 @@ def launch_rows(model: Model, width: int) -> list[Row]:
     for title, group in (("SET", given), ("DEFAULTS AND START-UP", rest)):
         out += [row(""), row((f" {title}", "title"))]
         out += [_setting(each, widths) for each in group]
+        if not group:
+            out.append(row(("  none is known", "dim")))
     if machine.flags is None:
         out.append(row(("  its --help could not be read: only what was given is listed", "dim")))
     return out

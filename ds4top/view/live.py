@@ -19,7 +19,7 @@ from ds4top.core.units import (
 from ds4top.view.gpu import gpu_items
 from ds4top.view.look import Look
 from ds4top.view.memory import compact_memory
-from ds4top.view.mend import mend_of, mend_short
+from ds4top.view.mend import mend_of, mend_short, poison_of
 from ds4top.view.now import (
     class_words,
     context_limit,
@@ -121,6 +121,8 @@ def compact_rows(
     memory, gpu = compact_memory(model, status, width)
     if status.state in (ServerState.LOADING, ServerState.FAILED):
         return (*start_rows(model, status, width, look)[1:5], memory, gpu)
+    if status.state is ServerState.POISONED and not look.history:
+        return (*mend_short(poison_of(status.why), width), memory, gpu)
     if request is None:
         if (missing := mend_of(model)) is not None:
             return (*mend_short(missing, width), memory, gpu)

@@ -55,6 +55,12 @@ def mend_of(model: Model) -> Mend | None:
     return Mend("NO SERVER", NO_SERVER, _START, "starts one, its log kept")
 
 
+def poison_of(why: str) -> Mend:
+    """What there is to do about a server that is alive and serves only errors."""
+    return Mend("POISONED", f"{why}: every request fails until a restart", "ds4top restart",
+                "restarts it as it was")  # fmt: skip
+
+
 def _denied(detail: str) -> Mend:
     found = _READ.fullmatch(detail)
     if found is None:

@@ -12,7 +12,7 @@ from ds4top.core.model import Model
 from ds4top.core.state import End, Phase, Request
 from ds4top.core.units import fmt_age, fmt_duration, fmt_k, fmt_pct, fmt_ratio, fmt_tokens, fmt_tps
 from ds4top.view.look import Look
-from ds4top.view.mend import mend_of, mend_rows
+from ds4top.view.mend import mend_of, mend_rows, poison_of
 from ds4top.view.rates import RateBook
 from ds4top.view.text import Row, bar, columns, row
 
@@ -85,6 +85,8 @@ def now_rows(
     request = shown_request(model, look)
     if status.state in (ServerState.LOADING, ServerState.FAILED):
         return start_rows(model, status, width, look)
+    if status.state is ServerState.POISONED and not look.history:
+        return tuple(mend_rows(poison_of(status.why), width, _LABEL))
     if request is None:
         return _empty_rows(model, status, width)
     rows = [

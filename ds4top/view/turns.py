@@ -18,7 +18,9 @@ _SIDE = 62
 def turns_rows(
     requests: Sequence[Request], now: float, look: Look, width: int, height: int
 ) -> tuple[Row, ...]:
-    """``height`` rows: the prompts of these requests against time, and their durations."""
+    """``height`` rows, none without requests: the prompts of these requests against time, and their durations."""
+    if not requests:
+        return ()
     side = duration_rows(requests, look) if width >= 2 * _SIDE else []
     chart_width = width - _SIDE - 2 if side else width
     chart = draw_history(context_spec(requests, now, look), chart_width, height, look.charset)
@@ -60,7 +62,7 @@ def _steps(points: Sequence[tuple[float, float]], now: float) -> list[tuple[floa
     """Each value as it holds until the next one, the last until now."""
     ends = [at for at, _ in points[1:]] + [now]
     found: list[tuple[float, float]] = []
-    for (at, value), end in zip(points, ends, strict=True):
+    for (at, value), end in zip(points, ends, strict=False):
         found += [(at, value), (max(end - 1e-3, at), value)]
     return found
 
