@@ -30,6 +30,7 @@ from ds4top.view.now import (
     verdict,
 )
 from ds4top.view.rates import RateBook
+from ds4top.view.requests import CAUSES
 from ds4top.view.text import UNICODE, Charset, Row, bar, pack, row
 from ds4top.view.today import Today
 
@@ -104,10 +105,10 @@ def _disk(model: Model, budget_mib: int, directory: str, charset: Charset) -> Ro
     budget = budget_mib << 20
     share = kv.used_bytes / budget if budget else None
     return row(
-        (fmt_gib(kv.used_bytes, 2, width=7), "value"),
+        (fmt_gib(kv.used_bytes, 2, width=5), "value"),
         f" of {fmt_gib(budget, 2)} GiB ",
-        bar(share, 14, charset, "bar" if (share or 0) < 0.97 else "bar-warn"),
-        f" {fmt_pct(share, width=5)}   {len(kv.entries):>3} entries",
+        bar(share, 10, charset, "bar" if (share or 0) < 0.97 else "bar-warn"),
+        f" {fmt_pct(share, width=5)}  {len(kv.entries):>3} entries",
     )
 
 
@@ -174,7 +175,7 @@ def compact_rows(
     new = request.new_tokens
     turn = pack(
         [
-            row(" ", class_words(request)),
+            row(" ", class_words(request, None if width >= 70 else CAUSES)),
             f"{fmt_tokens(new, width=6)} new + {fmt_k(request.cached_tokens, width=4)} cached",
             f"TTFT {fmt_duration(request.ttft_s)}",
         ],

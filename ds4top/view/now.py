@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from textwrap import wrap
 
 from ds4top.core.alert_rules import SLOW_RATIO
@@ -14,7 +15,8 @@ from ds4top.core.units import fmt_age, fmt_duration, fmt_k, fmt_pct, fmt_ratio, 
 from ds4top.view.look import Look
 from ds4top.view.mend import mend_of, mend_rows, poison_of
 from ds4top.view.rates import RateBook
-from ds4top.view.text import Row, bar, columns, row
+from ds4top.view.requests import CAUSES
+from ds4top.view.text import Row, bar, columns, row, row_width
 
 _LABEL = 11
 _FIGURE, _TIME, _RATIO = 7, 8, 6
@@ -59,13 +61,13 @@ def title_of(request: Request, status: Status, look: Look) -> str:
     return ", ".join(words)
 
 
-def class_words(request: Request) -> Row:
+def class_words(request: Request, causes: Mapping[str, str] | None = None) -> Row:
     """Hot, cold or short, how much of the prompt was reused, and why a cold one was cold."""
     name = heat_of(request)
     share = request.reuse_ratio
     text = f"{name} {fmt_pct(share, width=5)}" if name != "short" and share else str(name)
     cause = cold_cause(request)
-    return row((text, name), f", {_CAUSES[cause]}" if cause else "")
+    return row((text, name), f", {(causes or _CAUSES)[cause]}" if cause else "")
 
 
 _CAUSES = {
@@ -134,7 +136,7 @@ def _context_rows(model: Model, request: Request, width: int, look: Look) -> lis
         return [
             labelled("context", (fmt_tokens(used), "value"), " tokens, limit not in the log"),
             labelled(""),
-            labelled("prefill", _prompt_words(request)),
+            labelled("prefill", _prompt_words(request, width)),
         ]
     share = used / limit
     style = "bar" if share < 0.8 else "bar-warn" if share < 0.95 else "bar-crit"
@@ -151,7 +153,7 @@ def _context_rows(model: Model, request: Request, width: int, look: Look) -> lis
             f" {fmt_pct(share):>5}",
         ),
         labelled("", f"{fmt_tokens(left, width=_FIGURE)} left{about}"),
-        labelled("prompt", _prompt_words(request)),
+        labelled("prompt", _prompt_words(request, width)),
     ]
 
 
@@ -169,14 +171,17 @@ def _turns_left(model: Model, left: int) -> int | None:
     return left // usual if usual else None
 
 
-def _prompt_words(request: Request) -> Row:
-    return row(
+def _prompt_words(request: Request, width: int) -> Row:
+    counts = row(
         (fmt_tokens(request.new_tokens, width=_FIGURE), "value"),
         " new + ",
         (fmt_tokens(request.cached_tokens, width=_FIGURE), "value"),
         " cached   ",
-        class_words(request),
     )
+    words = class_words(request)
+    if _LABEL + row_width(counts) + row_width(words) > width:
+        words = class_words(request, CAUSES)
+    return row(counts, words)
 
 
 def _prefill_rows(

@@ -14,7 +14,7 @@ from ds4top.view.look import Look
 from ds4top.view.mend import mend_of, mend_rows
 from ds4top.view.text import Row, columns, row
 
-_CAUSES = {
+CAUSES = {
     "evicted": "evicted",
     "first_after_start": "first",
     "partial": "partial",
@@ -53,7 +53,7 @@ def why_of(request: Request) -> Row:
     if name == "hot":
         detail = "disk" if request.hit else request.continuation or "live"
     else:
-        detail = _CAUSES.get(cold_cause(request) or "", "")
+        detail = CAUSES.get(cold_cause(request) or "", "")
     return row((name, name), f", {detail}" if detail else "")
 
 

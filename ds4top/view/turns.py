@@ -18,7 +18,7 @@ _SIDE = 62
 def turns_rows(
     requests: Sequence[Request], now: float, look: Look, width: int, height: int
 ) -> tuple[Row, ...]:
-    """``height`` rows, none without requests: the prompts of these requests against time, and their durations."""
+    """``height`` rows: prompts of these requests against time, and durations; none without any."""
     if not requests:
         return ()
     side = duration_rows(requests, look) if width >= 2 * _SIDE else []
