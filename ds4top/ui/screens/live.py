@@ -164,11 +164,13 @@ class Live(RequestTable):
 
     def _show_trend(self) -> None:
         app, size = self.ds4top, self._trend.size
-        spec = headroom_spec(app.model)
+        t = app.model.machine.memory.recent.t
         # It moves on by whole columns only.
-        key = (size, app.look.charset, spec.now_s // (TREND_S / max(size.width, 1)), spec.empty)
+        column = t[-1] // (TREND_S / max(size.width, 1)) if len(t) else None
+        key = (size, app.look.charset, column)
         if key != self._trended and size.width:
             self._trended = key
+            spec = headroom_spec(app.model)
             self._trend.show(draw_history(spec, size.width, size.height, app.look.charset))
 
     def _show_plot(self) -> None:
