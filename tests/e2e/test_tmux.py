@@ -90,6 +90,16 @@ def test_what_each_kind_draws_with(tmp_path: Path) -> None:
         assert name != "screen" or not any(colour[2:3] == ";" for colour in colours)
 
 
+def test_the_mouse_is_given_away_and_taken_back(tmp_path: Path) -> None:
+    with pane_of(tmp_path, KINDS["tmux-256color"]) as pane:
+        for mouse in ("0", "1", "0"):
+            pane.press("o")
+            pane.wait_until(lambda mouse=mouse: pane.flags().startswith(f"1 {mouse}"), mouse)  # type: ignore[misc]
+        pane.press("q")
+        pane.wait_until(lambda: "status=0" in pane.text, "a clean end")
+        assert pane.flags() == "0 0 1 0"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("name", ["screen", "xterm-256color"])
 @pytest.mark.parametrize("over", ["", "question_mark", "slash"])
