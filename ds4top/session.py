@@ -24,6 +24,7 @@ from ds4top.core.stamps import DAY_S, StampClock
 from ds4top.core.standing import standing
 from ds4top.core.state import LogState
 from ds4top.sources.base import SYSTEM_CLOCK, Clock, Source
+from ds4top.sources.inside import container
 from ds4top.sources.logroute import LogRouter, opener
 from ds4top.sources.mailbox import Mailbox
 from ds4top.sources.samples import (
@@ -306,7 +307,7 @@ def live(
         from ds4top.archive.record import Recorder
 
         recorder = Recorder(record, {"name": platform.node()}, __version__, clock=clock)
-    return Session(
+    session = Session(
         make_source,
         "",
         clock,
@@ -317,6 +318,8 @@ def live(
         keep=keep,
         not_kept=not_kept,
     )
+    session.model.inside = container(os.environ)
+    return session
 
 
 def replay(

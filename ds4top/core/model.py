@@ -65,6 +65,8 @@ class Model:
     startable: bool = False
     """Whether there is something to start, by what was kept."""
     demo: str = ""
+    inside: str = ""
+    """The kind of container that ds4top itself runs in, if it does."""
     speed: float = 1.0
     flags: frozenset[str] = frozenset()
     details: dict[str, str] = field(default_factory=dict)

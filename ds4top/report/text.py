@@ -281,7 +281,8 @@ def chart(report: Report, width: int, charset: Charset = UNICODE) -> list[str]:
     return [clean(line, charset) for line in drawn]
 
 
-def _aligned(table: Table) -> list[str]:
+def aligned(table: Table) -> list[str]:
+    """A table as lines, its numbers under each other."""
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     numbers = range(1, len(widths))
     lines = []
@@ -306,7 +307,7 @@ def render(
     for index, section in enumerate(sections(report, charset)):
         out += ["", f"{bold}{section.title}{plain}"]
         out += [f"  {clean(line, charset)}" for line in section.sentences]
-        out += [f"  {clean(line, charset)}" for line in _aligned(section.table) if section.table]
+        out += [f"  {clean(line, charset)}" for line in aligned(section.table) if section.table]
         if index == 0 and report.decode:
             out += [f"  {line}" for line in chart(report, width - 2, charset)]
     return "\n".join(out) + "\n"

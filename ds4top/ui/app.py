@@ -27,8 +27,10 @@ from ds4top.ui import theme as themes
 from ds4top.ui.acts import Acts
 from ds4top.ui.commands import bindings
 from ds4top.ui.driver import CleanDriver
+from ds4top.ui.keep import Keeping
 from ds4top.ui.logbook import LogBook
 from ds4top.ui.paint import honour_no_color
+from ds4top.ui.preview import Previewing, ThemeChoice
 from ds4top.ui.screens import VIEWS, picker
 from ds4top.ui.screens.base import View
 from ds4top.ui.screens.detail import Scroller
@@ -60,7 +62,7 @@ def _settle() -> None:
     gc.enable()
 
 
-class Ds4top(App[None]):
+class Ds4top(Keeping, Previewing, App[None]):
     """The dashboard over one session."""
 
     CSS_PATH = Path(__file__).with_name("ds4top.tcss")
@@ -74,6 +76,7 @@ class Ds4top(App[None]):
         (60, "-narrow"),
         (80, "-normal"),
         (118, "-wide"),
+        (160, "-vast"),
     ]
     VERTICAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-short"),
@@ -212,7 +215,7 @@ class Ds4top(App[None]):
                     command.words, f"{command.id}   {keys}", self._runner(command.action)
                 )
         for name in sorted(self.available_themes):
-            yield SystemCommand(f"Theme {name}", "look.theme", self._theme_setter(name))
+            yield SystemCommand(f"Theme {name}", "look.theme", ThemeChoice(self, name))
         if self.session.drive is not None:
             for kind in DRIVEN:
                 yield SystemCommand(
@@ -231,12 +234,6 @@ class Ds4top(App[None]):
                 self.session.drive(kind)
 
         return drive
-
-    def _theme_setter(self, name: str):  # type: ignore[no-untyped-def]
-        def apply() -> None:
-            self.theme = name
-
-        return apply
 
     def _change(self, look: Look, word: str = "") -> None:
         self.look = look

@@ -70,6 +70,25 @@ class CleanDriver(LinuxDriver):
         os.close(self._wake_read)
         os.close(self._wake_write)
 
+    @property
+    def has_mouse(self) -> bool:
+        """Whether the terminal reports the mouse."""
+        return self._mouse
+
+    def take_mouse(self, wanted: bool) -> bool:
+        """Ask the terminal for the mouse, or leave it to it; gives what holds then."""
+        if wanted != self._mouse:
+            # Both do nothing where the mouse is off.
+            if wanted:
+                self._mouse = True
+                self._enable_mouse_support()
+                if self._mouse_pixels:
+                    self._enable_mouse_pixels()
+            else:
+                self._disable_mouse_support()
+                self._mouse = False
+        return self._mouse
+
     def _disable_mouse_support(self) -> None:
         if self._mouse_pixels:
             self.write("\x1b[?1016l")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ds4top.core.gpu import GpuSample, GpuTrack
 from ds4top.core.model import Model
 from ds4top.core.units import fmt_age, fmt_gib, fmt_num
+from ds4top.view.mend import gpu_mend
 from ds4top.view.text import Row, pack, row, row_text
 
 
@@ -28,10 +29,10 @@ def gpu_items(model: Model) -> list[Row]:
             items.append(row(f"swap {fmt_gib(sample.swap_used_bytes)}"))
         rate = memory.refaults.per_s(sample.t)
         if rate is not None:
-            items.append(row("refaults ", (f"{rate:,.0f}/s", "warn" if rate > 200 else "text")))
+            items.append(row("refaults ", (f"{rate:>3,.0f}/s", "warn" if rate > 200 else "text")))
         if sample.psi_full_pct is not None:
             style = "warn" if sample.psi_full_pct > 5 else "text"
-            items.append(row("PSI ", (fmt_num(sample.psi_full_pct, 1), style)))
+            items.append(row("PSI ", (fmt_num(sample.psi_full_pct, 1, width=4), style)))
         kills = memory.oom_kills.count
         if kills is not None:
             items.append(row("OOM kills ", (str(kills), "crit" if kills else "text")))
@@ -43,12 +44,12 @@ def _of(gpu: GpuSample, track: GpuTrack) -> list[Row]:
     if gpu.utilisation_pct is not None:
         figures.append(row((f"{gpu.utilisation_pct:>3} %", "value")))
     if gpu.sm_clock_mhz is not None:
-        figures.append(row(f"{gpu.sm_clock_mhz:,} MHz"))
+        figures.append(row(f"{gpu.sm_clock_mhz:>5,} MHz"))
     if gpu.power_w is not None:
-        figures.append(row(f"{gpu.power_w:.0f} W"))
+        figures.append(row(f"{gpu.power_w:>3.0f} W"))
     if gpu.temperature_c is not None:
         margin = f" ({gpu.margin_c} to limit)" if gpu.margin_c is not None else ""
-        figures.append(row(f"{gpu.temperature_c} °C{margin}"))
+        figures.append(row(f"{gpu.temperature_c:>3} °C{margin}"))
     if gpu.reasons is not None:
         words = gpu.throttle
         figures.append(row((", ".join(words), "warn") if words else ("no throttle", "dim")))
@@ -57,15 +58,21 @@ def _of(gpu: GpuSample, track: GpuTrack) -> list[Row]:
         figures.append(row(f"VRAM {used} of {total} GiB"))
     joules = track.joules_per_token()
     if joules is not None:
-        figures.append(row(f"{joules:.1f} J/tok"))
+        figures.append(row(f"{joules:>4.1f} J/tok"))
     return figures
+
+
+def _why_none(model: Model) -> Row:
+    found = gpu_mend(model)
+    if found is None:
+        return row(("–  not in what is replayed" if model.replay else "–  not known", "dim"))
+    does = f" {found.does}" if found.does else ""
+    return row((f"–  {found.why}; ", "dim"), (found.command, "key"), (does, "dim"))
 
 
 def gpu_row(model: Model, width: int) -> Row:
     """The GPU's figures, and pressure on memory; what is not supported is not there."""
     if model.machine.gpu is None:
-        health = next((each for each in model.health if each.name.startswith("GPU")), None)
-        why = health.detail if health is not None and health.detail else "not known"
         rest = gpu_items(model)
-        return row((" GPU ", "title"), pack([row((f"–  {why}", "dim")), *rest], width - 6))
+        return row((" GPU ", "title"), pack([_why_none(model), *rest], width - 6))
     return row((" GPU ", "title"), pack(gpu_items(model), width - 6))

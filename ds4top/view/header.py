@@ -10,6 +10,7 @@ from ds4top.core.model import Model
 from ds4top.core.units import fmt_age, fmt_duration, fmt_pct
 from ds4top.view.acting import acting_words
 from ds4top.view.look import Look
+from ds4top.view.mend import mend_of
 from ds4top.view.text import Row, fit, pack, row, row_width
 
 STATE_STYLES: dict[ServerState, str] = {
@@ -59,7 +60,7 @@ def header_row(model: Model, status: Status, look: Look, width: int) -> Row:
     replay = model.replay
     if replay is not None:
         how = "paused" if replay.paused else "ended" if replay.ended else f"×{replay.speed:g}"
-        right.append(f"replay {how} {fmt_pct(_part(replay.position_s, replay.total_s))}")
+        right.append(f"replay {how} {fmt_pct(_part(replay.position_s, replay.total_s), width=5)}")
     if model.demo:
         right.append(model.demo)
     if look.frozen:
@@ -68,13 +69,17 @@ def header_row(model: Model, status: Status, look: Look, width: int) -> Row:
         share = _part(model.history.done_bytes, model.history.total_bytes)
         right.append(f"reading history {fmt_pct(share)}")
     right.append(clock_text(model, replay is not None))
+    word = badge(status)
+    # The state is never what is cut: what is special at the right gives way first.
+    while len(right) > 1 and row_width(word) + len("  ".join(right)) + 4 > width:
+        right.pop(0)
     tail = row("  ".join(right), style="dim")
     if words := acting_words(model.acting):
         style = "now" if model.acting is not None and model.acting.goes_on else "crit"
         tail = row((words, style), "  ", tail)
     elif model.read_only and replay is None:
         tail = row(("read-only", "warn"), "  ", tail)
-    parts: list[Row] = [badge(status)]
+    parts: list[Row] = [word]
     if status.last_known or (status.state is ServerState.STOPPED and status.quiet_s is not None):
         parts.append(row((f"{fmt_age(status.quiet_s)} ago", "stale")))
     server = model.machine.server
@@ -94,8 +99,10 @@ def header_row(model: Model, status: Status, look: Look, width: int) -> Row:
         parts.append(row(("waiting ", "label"), (str(waiting), "warn" if waiting else "text")))
     if life is not None and life.url and server is None:
         parts.append(row((life.url.removeprefix("http://"), "label")))
-    if status.why and not status.last_known:
-        parts.insert(1, row((status.why, "warn")))
+    missing = mend_of(model) if status.state is ServerState.UNKNOWN else None
+    why = missing.what.lower() if missing is not None else status.why
+    if why and not status.last_known:
+        parts.insert(1, row((why, "warn")))
     room = width - row_width(tail) - 4
     left = pack(parts, max(room, 10), gap=3)
     return row(" ", fit(left, max(room, 0), "<", look.charset), "  ", tail)
@@ -105,7 +112,8 @@ def _up(seconds: float) -> Row:
     # Minutes are enough here: seconds would repaint the line for nothing.
     minutes = int(max(seconds, 0.0)) // 60
     return row(
-        ("up ", "label"), fmt_duration(minutes * 60.0) if minutes >= 60 else f"{minutes or '<1'} m"
+        ("up ", "label"),
+        fmt_duration(minutes * 60.0) if minutes >= 60 else f"{minutes or '<1':>2} m",
     )
 
 
@@ -124,11 +132,12 @@ def alert_row(alerts: tuple[Alert, ...], model: Model, width: int, look: Look) -
         words.append(row((f"log {main.state}", "crit")))
     else:
         age = main.age_s if main is not None else None
-        words.append(row(("log ok", "ok"), (f", last line {fmt_age(age)} ago", "dim")))
+        words.append(row(("log ok", "ok"), (f", last line {fmt_age(age, width=4)} ago", "dim")))
     if unknown:
         words.append(row((f"{unknown} lines not known", "warn")))
     if missing:
-        words.append(row((f"{missing} sources not read (8)", "dim")))
+        many = "source" if missing == 1 else "sources"
+        words.append(row((f"{missing} {many} not read (8)", "dim")))
     right = pack(words, width // 2 if alerts else width - 2, gap=2)
     if not alerts:
         return row(" ", right)

@@ -149,6 +149,8 @@ def time_marks(span_s: float, cells: int) -> list[tuple[int, str]]:
 def _ago(age_s: float) -> str:
     if age_s == 0:
         return "now"
+    if age_s > 90 and age_s % 60:
+        return f"{age_s / 60:g} m"
     for unit_s, letter in ((_HOUR_S, "h"), (60, "m"), (1, "s")):
         if age_s >= unit_s and age_s % unit_s == 0:
             return f"{age_s / unit_s:g} {letter}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from textwrap import wrap
 from typing import Any
 
 from ds4top.core.launch import LaunchSpec, Setting, settings, start_facts
@@ -10,6 +12,7 @@ from ds4top.core.lint import Finding, Judged, facts_of, judge, lint
 from ds4top.core.lint_facts import LintFacts
 from ds4top.core.lint_seen import with_seen
 from ds4top.core.model import Model
+from ds4top.core.state import Life
 from ds4top.core.units import fmt_duration
 from ds4top.view.past import past_rows
 from ds4top.view.text import Part, Row, columns, row
@@ -93,6 +96,11 @@ def launch_rows(model: Model, width: int) -> list[Row]:
     ]
     if model.read_only:
         out.append(row((f"  {model.read_only}", "warn")))
+    for name, why in sorted(server.denied.items()):
+        out += [
+            row(("  not known  " if not index else " " * 13, "label"), (line, "warn"))
+            for index, line in enumerate(wrap(f"{name}: {why}", max(width - 14, 20)))
+        ]
     if server.exe_replaced:
         out.append(
             row(("  its executable was replaced since: a restart runs the new build", "warn"))
@@ -102,19 +110,38 @@ def launch_rows(model: Model, width: int) -> list[Row]:
     out += [row(""), row((" VERDICT", "title"), f"   {len(worth)} to look at")]
     for each in worth:
         mark = (f"  {_MARKS[each.severity]:<3}", _STYLES[each.severity])
-        out.append(row(mark, each.figure, (f": {each.why}", "dim")))
+        if len(each.figure) + len(each.why) + 7 <= width:
+            out.append(row(mark, each.figure, (f": {each.why}", "dim")))
+        else:
+            out.append(row(mark, each.figure, ":"))
+            out += [row("     ", (line, "dim")) for line in wrap(each.why, max(width - 6, 20))]
         if each.fix:
             out.append(row("     ", (each.fix, "key")))
     out += past_rows(model, width, 5)
     given = [each for each in rows_of if each.setting.given]
     rest = [each for each in rows_of if not each.setting.given and each.setting.section]
-    widths = (34, 22, 16, max(width - 80, 8))
+    widths = _widths([each.setting.name for each in (*given, *rest)], width - 2)
     for title, group in (("SET", given), ("DEFAULTS AND START-UP", rest)):
         out += [row(""), row((f" {title}", "title"))]
         out += [_setting(each, widths) for each in group]
+        if not group:
+            out.append(row(("  none is known", "dim")))
     if machine.flags is None:
         out.append(row(("  its --help could not be read: only what was given is listed", "dim")))
     return out
+
+
+def _widths(names: Sequence[str], room: int) -> tuple[int, ...]:
+    """Name, value, origin, detail; where there is no room the last ones go first."""
+    name = min(max(map(len, names), default=0), max(room * 2 // 5, 15))
+    origin = _ORIGIN if room >= 50 else 0
+    left = room - name - (origin + 1 if origin else 0) - 1
+    detail = left // 2 if left >= _VALUE + _DETAIL else 0
+    return name, left - (detail + 1 if detail else 0), origin, detail
+
+
+_ORIGIN, _VALUE, _DETAIL = 13, 22, 18
+"""Cells of an origin (``start-up line``), and what value and detail need at least."""
 
 
 def _setting(each: Judged, widths: tuple[int, ...]) -> Row:
@@ -130,19 +157,35 @@ def _setting(each: Judged, widths: tuple[int, ...]) -> Row:
     return row("  ", columns(cells, widths))
 
 
+def _end_of(each: Life, last: Life | None) -> str:
+    if each.fatal is not None:
+        return each.fatal.text
+    clean = each.shutdown and not each.open_at_end
+    return "clean stop" if clean else "now" if each is last else "died"
+
+
+def starts_json(model: Model) -> list[dict[str, Any]]:
+    """The lives in this log as plain values."""
+    return [
+        {
+            "life": each.number,
+            "requests": each.requests,
+            "load_s": each.load_s,
+            "end": _end_of(each, model.log.life),
+        }
+        for each in model.log.lives
+    ]
+
+
 def starts_rows(model: Model) -> list[Row]:
     """The lives in this log and how each ended."""
     life = model.log.life
     out = [row(""), row((" STARTS", "title"), (f"   in this log: {len(model.log.lives)}", "dim"))]
     for each in reversed(model.log.lives[-6:]):
-        clean = each.shutdown and not each.open_at_end
-        end = "clean stop" if clean else "now" if each is life else "died"
-        if each.fatal is not None:
-            end = each.fatal.text
         out.append(
             row(
                 f"  life {each.number:<4} requests {each.requests:<6}"
-                f" ready in {fmt_duration(each.load_s):<10} {end}"
+                f" ready in {fmt_duration(each.load_s):<10} {_end_of(each, life)}"
             )
         )
     return out + _kept_starts(model)
@@ -163,8 +206,5 @@ def _kept_starts(model: Model) -> list[Row]:
 
 def launch_view(model: Model, width: int) -> tuple[Row, ...]:
     """The whole page."""
-    return (
-        row((" LAUNCH", "title")),
-        *launch_rows(model, width),
-        *starts_rows(model),
-    )
+    first, *rest = launch_rows(model, width)
+    return (row((" LAUNCH", "title"), " ", first), *rest, *starts_rows(model))

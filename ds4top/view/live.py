@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ds4top.core.derive import Status
+from textwrap import wrap
+
+from ds4top.core.derive import ServerState, Status
 from ds4top.core.model import Model
 from ds4top.core.units import (
     fmt_age,
@@ -15,19 +17,25 @@ from ds4top.core.units import (
     fmt_tps,
 )
 from ds4top.view.coldstart import compact_start
+from ds4top.view.gpu import gpu_items
 from ds4top.view.look import Look
 from ds4top.view.memory import compact_memory
+from ds4top.view.mend import mend_of, mend_short, poison_of
 from ds4top.view.now import (
     class_words,
     context_limit,
     context_share,
+    failed_rows,
     labelled,
     shown_request,
     verdict,
 )
 from ds4top.view.rates import RateBook
+from ds4top.view.requests import CAUSES
 from ds4top.view.text import UNICODE, Charset, Row, bar, pack, row
 from ds4top.view.today import Today
+
+FAULTS = (ServerState.FAILED, ServerState.POISONED)
 
 
 def kv_title(today: Today) -> Row:
@@ -36,13 +44,13 @@ def kv_title(today: Today) -> Row:
     return row(
         (" KV CACHE", "title"),
         "   hit ",
-        (fmt_pct(today.hit_ratio), "value"),
+        (fmt_pct(today.hit_ratio, width=5), "value"),
         "   disk ",
-        (str(cache.disk_hits), "value"),
+        (f"{cache.disk_hits:>3}", "value"),
         ", live ",
-        (str(cache.live_hits), "value"),
+        (f"{cache.live_hits:>3}", "value"),
         ", miss ",
-        (str(cache.misses), "value"),
+        (f"{cache.misses:>3}", "value"),
         ("   today", "dim"),
     )
 
@@ -50,7 +58,7 @@ def kv_title(today: Today) -> Row:
 def kv_line(model: Model, today: Today, width: int) -> Row:
     """The same with what was saved, where there is one line only."""
     hit = model.log.disk_hits[-1] if model.log.disk_hits else None
-    saved = row("saved ", (fmt_duration(today.cache.seconds_saved), "value"))
+    saved = row("saved ", (fmt_duration(today.cache.seconds_saved, width=8), "value"))
     load = row("last load ", (fmt_ms(hit.load_ms if hit else None), "value"))
     return pack([kv_title(today), saved, load], width)
 
@@ -71,18 +79,18 @@ def kv_rows(model: Model, today: Today, charset: Charset = UNICODE) -> tuple[Row
         kv_title(today),
         labelled(
             "reused",
-            (fmt_k(today.reused_tokens), "value"),
+            (fmt_k(today.reused_tokens, width=7), "value"),
             " tok, prefilled ",
-            (fmt_k(today.new_tokens), "value"),
+            (fmt_k(today.new_tokens, width=5), "value"),
             "; disk saved ",
             (fmt_duration(today.cache.seconds_saved), "value"),
         ),
         labelled(
             "last load",
-            (fmt_tokens(hit.tokens) if hit else "–", "value"),
+            (fmt_tokens(hit.tokens if hit else None, width=7), "value"),
             " tok in ",
-            (fmt_ms(hit.load_ms if hit else None), "value"),
-            f"   evicted {today.cache.evictions}, {today.missed} missed",
+            (fmt_ms(hit.load_ms if hit else None, width=7), "value"),
+            f"   evicted {today.cache.evictions:>3}, {today.missed} missed",
         ),
         labelled("disk", budget),
     )
@@ -98,10 +106,10 @@ def _disk(model: Model, budget_mib: int, directory: str, charset: Charset) -> Ro
     budget = budget_mib << 20
     share = kv.used_bytes / budget if budget else None
     return row(
-        (fmt_gib(kv.used_bytes, 2), "value"),
+        (fmt_gib(kv.used_bytes, 2, width=5), "value"),
         f" of {fmt_gib(budget, 2)} GiB ",
-        bar(share, 14, charset, "bar" if (share or 0) < 0.97 else "bar-warn"),
-        f" {fmt_pct(share)}   {len(kv.entries)} entries",
+        bar(share, 10, charset, "bar" if (share or 0) < 0.97 else "bar-warn"),
+        f" {fmt_pct(share, width=5)}  {len(kv.entries):>3} entries",
     )
 
 
@@ -114,9 +122,18 @@ def compact_rows(
     request = shown_request(model, look)
     limit = context_limit(model)
     life = model.log.life
+    memory, gpu = compact_memory(model, status, width)
+    if status.state is ServerState.FAILED:
+        return (*failed_rows(model, status, width, look)[1:5], memory, gpu)
+    if status.state is ServerState.POISONED and not look.history:
+        return (*mend_short(poison_of(status.why), width), memory, gpu)
     if request is None:
+        if (missing := mend_of(model)) is not None:
+            return (*mend_short(missing, width), memory, gpu)
         words = status.why or (life.url if life and life.url else "") or "no request yet"
-        return (row(f" {words}"), *compact_memory(model, status, width))
+        style = "crit" if status.state in FAULTS else "text"
+        lines = wrap(words, max(width - 2, 16), break_on_hyphens=False)[:3]
+        return (*(row(" ", (line, style)) for line in lines), memory, gpu)
     used = max(request.context_tokens, request.prompt_tokens)
     expected = book.expected(max(request.context_tokens, 1))
     ratio = request.decode_tps / expected.tps if expected and request.decode_tps else None
@@ -125,52 +142,59 @@ def compact_rows(
         done, total = request.prefill_done_tokens, request.new_tokens
         share = done / total if total else None
         eta = None if status.last_known else book.eta_s(request)
-        first = row(
-            " ",
-            (f"{fmt_k(done)} of {fmt_k(total)}", "now"),
-            "  ",
-            bar(share, 14, look.charset),
-            f" {fmt_pct(share)}  ETA ",
-            (fmt_duration(eta), "now"),
+        drawn = bar(share, min(14, max(width - 44, 0)), look.charset)
+        first = pack(
+            [
+                row(" ", (f"{fmt_k(done, width=4)} of {fmt_k(total)}", "now")),
+                row(drawn, f" {fmt_pct(share, width=5)}" if drawn else fmt_pct(share, width=5)),
+                row("ETA ", (fmt_duration(eta), "now")),
+                fmt_tps(request.prefill_tps, unit=True),
+            ],
+            width,
+            gap=2,
         )
     else:
-        of = f" of {fmt_tps(expected.tps)} at {fmt_k(request.context_tokens)}" if expected else ""
+        of = (
+            f"of {fmt_tps(expected.tps)} at {fmt_k(request.context_tokens, width=4)}"
+            if expected
+            else ""
+        )
         style = "now" if request.is_open and not status.last_known else "value"
         when = f"age {fmt_age(age)}" if request.is_open else "last turn"
-        first = row(
-            " ",
-            (fmt_tps(request.decode_tps, unit=True), style),
-            "  ",
-            verdict(ratio),
-            of,
-            (f"  {when}", "dim"),
+        rate = row((fmt_tps(request.decode_tps, width=5), style), (" tok/s", style))
+        first = pack(
+            [rate, verdict(ratio), of, (when, "dim")] if of else [rate, (when, "dim")], width, gap=2
         )
     share = context_share(model) if not look.history else (used / limit if limit else None)
     window = row(
         " ctx ",
-        (fmt_tokens(used), "value"),
+        (fmt_tokens(used, width=7), "value"),
         " of ",
         fmt_tokens(limit),
         " ",
-        bar(share, max(width - 38, 4), look.charset),
-        f" {fmt_pct(share)}",
+        bar(share, max(width - 34, 4), look.charset),
+        f" {fmt_pct(share, width=5)}",
     )
-    turn = row(
-        " ",
-        class_words(request),
-        f"  {fmt_tokens(request.new_tokens)} new + {fmt_k(request.cached_tokens)}"
-        f" cached  TTFT {fmt_duration(request.ttft_s)}",
+    new = request.new_tokens
+    turn = pack(
+        [
+            row(" ", class_words(request, None if width >= 70 else CAUSES)),
+            f"{fmt_tokens(new, width=6)} new + {fmt_k(request.cached_tokens, width=4)} cached",
+            f"TTFT {fmt_duration(request.ttft_s)}",
+        ],
+        width,
+        gap=2,
     )
-    cache = row(
-        " KV hit ",
-        (fmt_pct(today.hit_ratio), "value"),
-        f"  disk {today.cache.disk_hits} live {today.cache.live_hits} miss {today.cache.misses}",
-        f"  saved {fmt_duration(today.cache.seconds_saved)}",
+    hits = today.cache
+    cache = pack(
+        [
+            row(" KV hit ", (fmt_pct(today.hit_ratio, width=5), "value")),
+            f"disk {hits.disk_hits:>3} live {hits.live_hits:>3} miss {hits.misses:>3}",
+            f"saved {fmt_duration(today.cache.seconds_saved)}",
+        ],
+        width,
+        gap=2,
     )
-    return (
-        first,
-        window,
-        turn,
-        cache,
-        *compact_memory(model, status, width),
-    )
+    # Where there is room, the GPU stands beside headroom: its own row is below what is shown.
+    beside = pack([memory, *gpu_items(model)[:4]], width) or memory
+    return (first, window, turn, cache, beside, gpu)

@@ -68,11 +68,11 @@ def trend(track: MemoryTrack) -> str:
     if slope is None:
         return ""
     if abs(slope) >= 0.05 * GIB:
-        return f"{'falling' if slope < 0 else 'rising'} {fmt_gib(abs(slope), 2)} GiB/s"
+        return f"{'falling' if slope < 0 else 'rising'} {fmt_gib(abs(slope), 2, width=5)} GiB/s"
     hourly = track.slope(600.0)
     if hourly is None or abs(hourly) * 3600 < 0.05 * GIB:
         return "steady"
-    return f"{'falling' if hourly < 0 else 'rising'} {fmt_gib(abs(hourly) * 3600)} GiB/h"
+    return f"{'falling' if hourly < 0 else 'rising'} {fmt_gib(abs(hourly) * 3600, width=5)} GiB/h"
 
 
 def headroom_row(model: Model, status: Status) -> Row:
@@ -84,8 +84,8 @@ def headroom_row(model: Model, status: Status) -> Row:
     if status.state is ServerState.LOADING and track.projected is not None:
         return row(
             "projected ",
-            (fmt_gib(track.projected, unit=True), style if style != "ok" else "now"),
-            f", now {fmt_gib(track.headroom)}",
+            (fmt_gib(track.projected, unit=True, width=8), style if style != "ok" else "now"),
+            f", now {fmt_gib(track.headroom, width=5)}",
         )
     if track.headroom is None:
         available = fmt_gib(track.sample.available_bytes, unit=True)
@@ -95,7 +95,10 @@ def headroom_row(model: Model, status: Status) -> Row:
             f"   available {available}",
             ("; how the weights are held is not known", "dim"),
         )
-    return row("headroom ", (fmt_gib(track.headroom, unit=True), style if style != "ok" else "now"))
+    return row(
+        "headroom ",
+        (fmt_gib(track.headroom, unit=True, width=8), style if style != "ok" else "now"),
+    )
 
 
 def why_no_memory(model: Model) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from textwrap import wrap
 
 from ds4top.core.alert_rules import SLOW_RATIO
@@ -13,10 +14,14 @@ from ds4top.core.state import End, Phase, Request
 from ds4top.core.units import fmt_age, fmt_duration, fmt_k, fmt_pct, fmt_ratio, fmt_tokens, fmt_tps
 from ds4top.view.coldstart import start_rows
 from ds4top.view.look import Look
+from ds4top.view.mend import mend_of, mend_rows, poison_of
 from ds4top.view.rates import RateBook
-from ds4top.view.text import Row, bar, columns, row
+from ds4top.view.requests import CAUSES
+from ds4top.view.text import Row, bar, columns, row, row_width
 
 _LABEL = 11
+_FIGURE, _TIME, _RATIO = 7, 8, 6
+"""Cells of a figure, so that what follows it keeps its place: ``131,072``, ``1 h 05 m``."""
 
 
 def shown_request(model: Model, look: Look) -> Request | None:
@@ -57,13 +62,13 @@ def title_of(request: Request, status: Status, look: Look) -> str:
     return ", ".join(words)
 
 
-def class_words(request: Request) -> Row:
+def class_words(request: Request, causes: Mapping[str, str] | None = None) -> Row:
     """Hot, cold or short, how much of the prompt was reused, and why a cold one was cold."""
     name = heat_of(request)
     share = request.reuse_ratio
-    text = f"{name} {fmt_pct(share)}" if name != "short" and share else str(name)
+    text = f"{name} {fmt_pct(share, width=5)}" if name != "short" and share else str(name)
     cause = cold_cause(request)
-    return row((text, name), f", {_CAUSES[cause]}" if cause else "")
+    return row((text, name), f", {(causes or _CAUSES)[cause]}" if cause else "")
 
 
 _CAUSES = {
@@ -84,7 +89,9 @@ def now_rows(
     if status.state is ServerState.LOADING:
         return start_rows(model, status, width, look)
     if status.state is ServerState.FAILED:
-        return _failed_rows(model, status, width, look)
+        return failed_rows(model, status, width, look)
+    if status.state is ServerState.POISONED and not look.history:
+        return tuple(mend_rows(poison_of(status.why), width, _LABEL))
     if request is None:
         return _empty_rows(model, status, width)
     rows = [
@@ -118,7 +125,7 @@ def _title_row(model: Model, request: Request, status: Status, look: Look, width
     else:
         word = "LAST TURN"
     left = row((f" {word}", "title"), f"   {title_of(request, status, look)}")
-    right = f"turn {request.number}"
+    right = f"turn {request.number:<4}"
     if status.state is ServerState.IDLE and not look.history:
         idle = model.now - status.since if status.since is not None else None
         right = f"idle {fmt_age(idle)}   {right}"
@@ -132,15 +139,15 @@ def _context_rows(model: Model, request: Request, width: int, look: Look) -> lis
         return [
             labelled("context", (fmt_tokens(used), "value"), " tokens, limit not in the log"),
             labelled(""),
-            labelled("prefill", _prompt_words(request)),
+            labelled("prefill", _prompt_words(request, width)),
         ]
     share = used / limit
     style = "bar" if share < 0.8 else "bar-warn" if share < 0.95 else "bar-crit"
-    text = f"{fmt_tokens(used)} of {fmt_tokens(limit)} "
+    text = f"{fmt_tokens(used, width=_FIGURE)} of {fmt_tokens(limit)} "
     cells = max(width - _LABEL - len(text) - 8, 4)
     left = max(limit - used, 0)
     turns = _turns_left(model, left)
-    about = f", about {turns} turns like today's" if turns is not None else ""
+    about = f", about {turns:>3} turns like today's" if turns is not None else ""
     return [
         labelled(
             "context",
@@ -148,8 +155,8 @@ def _context_rows(model: Model, request: Request, width: int, look: Look) -> lis
             bar(min(share, 1.0), cells, look.charset, style),
             f" {fmt_pct(share):>5}",
         ),
-        labelled("", f"{fmt_tokens(left)} left{about}"),
-        labelled("prompt", _prompt_words(request)),
+        labelled("", f"{fmt_tokens(left, width=_FIGURE)} left{about}"),
+        labelled("prompt", _prompt_words(request, width)),
     ]
 
 
@@ -167,14 +174,17 @@ def _turns_left(model: Model, left: int) -> int | None:
     return left // usual if usual else None
 
 
-def _prompt_words(request: Request) -> Row:
-    return row(
-        (fmt_tokens(request.new_tokens), "value"),
+def _prompt_words(request: Request, width: int) -> Row:
+    counts = row(
+        (fmt_tokens(request.new_tokens, width=_FIGURE), "value"),
         " new + ",
-        (fmt_tokens(request.cached_tokens), "value"),
+        (fmt_tokens(request.cached_tokens, width=_FIGURE), "value"),
         " cached   ",
-        class_words(request),
     )
+    words = class_words(request)
+    if _LABEL + row_width(counts) + row_width(words) > width:
+        words = class_words(request, CAUSES)
+    return row(counts, words)
 
 
 def _prefill_rows(
@@ -184,16 +194,21 @@ def _prefill_rows(
     share = done / total if total else None
     eta = None if status.last_known else book.eta_s(request)
     cells = max(width - _LABEL - 8, 4)
-    rate = fmt_tps(request.prefill_tps, unit=True)
+    rate = fmt_tps(request.prefill_tps, unit=True, width=11)
     quiet = row((f"age {fmt_age(status.quiet_s)}", "stale" if status.last_known else "dim"))
     source = "prefill line of this log" if book.prefill is not None else "mean rate so far"
     return [
         labelled(
-            "PREFILL", (f"{fmt_tokens(done)} of {fmt_tokens(total)}", "now"), f"   {rate}   ", quiet
+            "PREFILL",
+            (f"{fmt_tokens(done, width=_FIGURE)} of {fmt_tokens(total, width=_FIGURE)}", "now"),
+            f" {rate}   ",
+            quiet,
         ),
         labelled("", bar(share, cells, look.charset), f" {fmt_pct(share):>5}"),
-        labelled("ends in", (fmt_duration(eta), "now"), (f"   by the {source}", "dim")),
-        labelled("so far", fmt_duration(request.prefill_elapsed_s)),
+        labelled(
+            "ends in", (fmt_duration(eta, width=_TIME), "now"), (f"   by the {source}", "dim")
+        ),
+        labelled("so far", fmt_duration(request.prefill_elapsed_s, width=_TIME)),
     ]
 
 
@@ -203,7 +218,7 @@ def _decode_rows(model: Model, request: Request, status: Status, book: RateBook)
     age = model.now - request.sample_at if request.sample_at is not None else None
     when = f"age {fmt_age(age)}" if live else _ended(request)
     rate_style = "now" if live and not status.last_known else "value"
-    rate = fmt_tps(request.decode_tps)
+    rate = fmt_tps(request.decode_tps, width=_FIGURE)
     ratio = None
     if expected is not None and request.decode_tps:
         ratio = request.decode_tps / expected.tps
@@ -211,23 +226,23 @@ def _decode_rows(model: Model, request: Request, status: Status, book: RateBook)
         want = row(("no reference at this context", "dim"))
     else:
         want = row(
-            (fmt_tps(expected.tps), "value"),
-            f" at {fmt_k(request.context_tokens)}   ",
+            (fmt_tps(expected.tps, width=_FIGURE), "value"),
+            f" at {fmt_k(request.context_tokens, width=4)}   ",
             (expected.source, "dim"),
         )
     return [
         labelled(
             "TTFT",
-            (fmt_duration(request.ttft_s), "value"),
+            (fmt_duration(request.ttft_s, width=_TIME), "value"),
             "   generated ",
-            (fmt_tokens(request.generated_tokens), "value"),
+            (fmt_tokens(request.generated_tokens, width=_FIGURE), "value"),
             " tok",
         ),
         labelled(
             "decode",
             (rate, rate_style),
             f" tok/s {'now' if live else 'last'}   ",
-            (fmt_tps(request.decode_mean_tps), "value"),
+            (fmt_tps(request.decode_mean_tps, width=5), "value"),
             " mean   ",
             (when, "stale" if status.last_known else "dim"),
         ),
@@ -246,12 +261,13 @@ def verdict(ratio: float | None) -> Row:
     if ratio is None:
         return row(("not judged yet", "dim"))
     if ratio < SLOW_RATIO:
-        return row((f"{fmt_ratio(ratio)}  slow", "warn"))
+        return row((f"{fmt_ratio(ratio, width=_RATIO)}  slow", "warn"))
     word = "faster than expected" if ratio > 1.25 else "normal"
-    return row((f"{fmt_ratio(ratio)}  {word}", "ok"))
+    return row((f"{fmt_ratio(ratio, width=_RATIO)}  {word}", "ok"))
 
 
-def _failed_rows(model: Model, status: Status, width: int, look: Look) -> tuple[Row, ...]:
+def failed_rows(model: Model, status: Status, width: int, look: Look) -> tuple[Row, ...]:
+    """A start that failed: title first, then why and how far it came."""
     life = model.log.life
     assert life is not None
     rows = [row((f" {status.state.value.upper()}", "title"))]
@@ -272,15 +288,8 @@ def _failed_rows(model: Model, status: Status, width: int, look: Look) -> tuple[
 
 def _empty_rows(model: Model, status: Status, width: int) -> tuple[Row, ...]:
     life = model.log.life
-    main = model.health[0] if model.health else None
-    if main is not None and main.state != "ok":
-        return (
-            row((" NO LOG", "title"), (f"   {main.state}", "crit")),
-            *(labelled("", line) for line in wrap(main.detail, max(width - _LABEL - 1, 20))[:3]),
-            labelled(""),
-            labelled("mend", ("ds4-server ... 2>> server.log", "key"), "   keeps a log"),
-            labelled("", ("ds4top --log server.log", "key"), "          reads it"),
-        )
+    if (missing := mend_of(model)) is not None:
+        return tuple(mend_rows(missing, width, _LABEL))
     if life is None:
         return (
             row((" WAITING", "title"), "   no line of ds4-server in this log yet"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ds4top.core.model import Model
 from ds4top.core.units import fmt_tokens
 from ds4top.view.launch import starts_rows
+from ds4top.view.mend import mend_of, mend_rows
 from ds4top.view.past import past_rows
 from ds4top.view.text import Row, row
 
@@ -17,7 +18,15 @@ def start_view(model: Model, width: int) -> tuple[Row, ...]:
         row(""),
     ]
     if life is None:
-        return (*rows, row(("  no start in the log", "dim")), *past_rows(model, width))
+        missing = mend_of(model)
+        found = mend_rows(missing, width) if missing is not None else []
+        return (
+            *rows,
+            row(("  no start in the log", "dim")),
+            *([row("")] if found else []),
+            *found,
+            *past_rows(model, width),
+        )
     facts: list[tuple[str, str]] = [
         ("device", f"{life.device or '–'}  {life.sm or ''}"),
         ("listening", life.url or "–"),

@@ -301,15 +301,24 @@ class _Field:
         y = self.dot_y(bound.value)
         canvas.line("plot-bound", ((0, y), (canvas.dots_wide - 1, y)), "dotted")
         if len(text) <= canvas.width // 2:
-            canvas.label(right, y // 4, text, "plot-bound")
+            live = self._live_cell()
+            # The point of now is not drawn into the words.
+            is_there = live is not None and live[1] == y // 4 and live[0] >= right
+            canvas.label(0 if is_there else right, y // 4, text, "plot-bound")
 
-    def _live(self) -> None:
+    def _live_cell(self) -> tuple[int, int] | None:
         if self.spec.live is None:
-            return
+            return None
         tokens, value = self.spec.live
         if not (self.low <= tokens <= self.high and -LIMIT < value < LIMIT):
+            return None
+        return self.dot_x(tokens) // 2, self.dot_y(value) // 4
+
+    def _live(self) -> None:
+        cell = self._live_cell()
+        if cell is None:
             return
-        x, y = self.dot_x(tokens) // 2, self.dot_y(value) // 4
+        x, y = cell
         self.canvas.label(x, y, self.charset.live, "plot-live")
         text = self.spec.live_label
         if text:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
 from ds4top.core.classify import cold_cause, heat_of
+from ds4top.core.model import Model
 from ds4top.core.state import End, Request
 from ds4top.core.units import fmt_duration, fmt_ms, fmt_pct, fmt_seconds, fmt_tokens, fmt_tps
 from ds4top.view.look import Look
+from ds4top.view.mend import mend_of, mend_rows
 from ds4top.view.text import Row, columns, row
 
-_CAUSES = {
+CAUSES = {
     "evicted": "evicted",
     "first_after_start": "first",
     "partial": "partial",
@@ -51,7 +53,7 @@ def why_of(request: Request) -> Row:
     if name == "hot":
         detail = "disk" if request.hit else request.continuation or "live"
     else:
-        detail = _CAUSES.get(cold_cause(request) or "", "")
+        detail = CAUSES.get(cold_cause(request) or "", "")
     return row((name, name), f", {detail}" if detail else "")
 
 
@@ -178,6 +180,22 @@ def select(
     if column.head == "TIME":
         return found[::-1] if descending else found
     return sorted(found, key=column.key, reverse=descending)
+
+
+def empty_rows(model: Model, text: str, width: int, is_whole: bool) -> list[Row]:
+    """What stands in a table without requests; where it is the whole view, what brings them."""
+    if text and model.log.requests:
+        count = len(model.log.requests)
+        return [row(f"  none of {count:,} matches; ", ("Esc", "key"), " clears the filter")]
+    if not is_whole:
+        return [row(("  no request yet", "dim"))]
+    if (missing := mend_of(model)) is not None:
+        return mend_rows(missing, width)
+    life = model.log.life
+    rows = [row(("  no request yet", "dim"))]
+    if life is not None and life.url:
+        rows.append(row("  try it: ", (f"curl {life.url}/v1/models", "key")))
+    return rows
 
 
 def detail_rows(request: Request, look: Look, tz: tzinfo | None, width: int) -> tuple[Row, ...]:

@@ -57,7 +57,7 @@ def test_a_busy_server_then_nothing(tmp_path: Path) -> None:
         assert seen(terminal, "demo ×60")
         terminal.press("3")
         terminal.wait_for(r"differs after token", 30)
-        terminal.wait_for(r"hit [1-9]\d? %", 30)
+        terminal.wait_for(r"hit +[1-9]\d? %", 30)
         assert processes_of(tmp_path)
         for key, words in (
             ("2", "CACHED"),

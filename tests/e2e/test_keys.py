@@ -1,19 +1,16 @@
-"""Every key on every view answers, on a real terminal; the same for a few inside tmux."""
+"""Every key on every view answers, on a real terminal; test_tmux.py has the same inside tmux."""
 
 from __future__ import annotations
 
 import re
-import shlex
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
-from terminal import DEADLINE_S, SIM_SHORT, Terminal, ds4top, environment
+from terminal import SIM_SHORT, Terminal, ds4top, environment
+from tmux_pane import Pane
 
 from ds4top.view.keymap import COMMANDS
 
@@ -82,6 +79,10 @@ def script(view: str) -> list[Step]:
         Step("paint.slower", "minus", "every 1 s"),
         Step("look.theme", "t", r"theme \w"),
         *(Step(f"server.{name}", key, "read-only: a replay") for name, key in ACTS.items()),
+        Step("keep.export", "e", rf"wrote {view}-\S+\.(csv|json): "),
+        Step("keep.picture", "p", rf"wrote {view}-\S+\.svg and \.txt: "),
+        Step("look.mouse", "o", "mouse off: the terminal selects text"),
+        Step("look.mouse", "o", "mouse on"),
         *opened("app.help", "question_mark"),
         *opened("app.help", "f1"),
         *opened("app.palette", "colon"),
@@ -96,7 +97,10 @@ def script(view: str) -> list[Step]:
 @contextmanager
 def at_the_end(view: str = "live") -> Iterator[Terminal]:
     """A replay that has ended, so that only keys change the screen, on a view."""
-    with Terminal(AT_THE_END) as terminal:
+    with (
+        TemporaryDirectory() as place,
+        Terminal(AT_THE_END, env=environment(XDG_STATE_HOME=place)) as terminal,
+    ):
         terminal.wait_for("replay ended")
         terminal.wait_for(r"18:27:57|last life|turn 29")
         if view != "live":
@@ -105,14 +109,14 @@ def at_the_end(view: str = "live") -> Iterator[Terminal]:
         yield terminal
 
 
-def show(terminal: Terminal, key: str) -> None:
+def show(terminal: Terminal | Pane, key: str) -> None:
     """Press a key that shows another view."""
     before = terminal.cells()[1:-2]
     terminal.press(key)
     terminal.wait_until(lambda: terminal.cells()[1:-2] != before, f"another view by {key}")
 
 
-def press(terminal: Terminal, step: Step, under: list[tuple[object, ...]]) -> None:
+def press(terminal: Terminal | Pane, step: Step, under: list[tuple[object, ...]]) -> None:
     """Press a key and wait for its effect. ``under``: views that have something over them."""
     before = terminal.cells()[1:-2]
     what = f"{step.effect!r} by {step.key}"
@@ -226,74 +230,3 @@ def test_ctrl_c_quits_from_everywhere(over: str) -> None:
         terminal.press("ctrl+c")
         assert terminal.wait_exit() == 0
         assert terminal.left() == []
-
-
-class Tmux:
-    """A tmux server of its own with one pane of 120×30."""
-
-    def __init__(self, folder: Path, term: str, argv: list[str]) -> None:
-        self._base = ["tmux", "-L", "ds4top-test", "-f", "/dev/null"]
-        self._env = environment(TMUX_TMPDIR=str(folder), TERM="xterm-256color")
-        after = "; echo status=$?; exec cat"
-        self.run(
-            "set-option", "-g", "default-terminal", term, ";",
-            "new-session", "-d", "-x", "120", "-y", "30", shlex.join(argv) + after,
-            start=True,
-        )  # fmt: skip
-
-    def run(self, *words: str, start: bool = False) -> str:
-        """A tmux command; gives what it prints."""
-        first = ["start-server", ";"] if start else []
-        done = subprocess.run(
-            [*self._base, *first, *words],
-            env=self._env, capture_output=True, text=True, timeout=20, check=True,
-        )  # fmt: skip
-        return done.stdout
-
-    def screen(self) -> str:
-        """The pane as text."""
-        return self.run("capture-pane", "-p")
-
-    def flags(self) -> str:
-        """Alternate screen, mouse, cursor, application keypad and cursor keys of the pane."""
-        names = ("alternate_on", "mouse_any_flag", "cursor_flag", "keypad_cursor_flag")
-        return self.run("display-message", "-p", " ".join(f"#{{{name}}}" for name in names)).strip()
-
-    def wait_for(self, pattern: str) -> str:
-        """Until the pane shows it; gives the screen."""
-        end = time.monotonic() + DEADLINE_S
-        while not re.search(pattern, screen := self.screen()):
-            assert time.monotonic() < end, f"never: {pattern}\n{screen}"
-        return screen
-
-
-@pytest.fixture(params=["tmux-256color", "screen"])
-def tmux(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tmux]:
-    """A dashboard over a replay that has ended, inside tmux."""
-    assert shutil.which("tmux"), "tmux is needed for this test"
-    server = Tmux(tmp_path, request.param, AT_THE_END)
-    yield server
-    server.run("kill-server")
-
-
-def test_inside_tmux(tmux: Tmux) -> None:
-    tmux.wait_for("replay ended")
-    for key, pattern in (
-        ("2", r"CACHED\.\.PROMPT"),
-        ("s", "sorted by"),
-        ("6", "ds4-server|prompt start"),
-        ("8", "SOURCES"),
-        ("BTab", "requests:"),
-        ("Tab", "SOURCES"),
-        ("?", "KEYS"),
-        ("Escape", "SOURCES"),
-        ("1", "LAST TURN|decode"),
-        ("x", "ms per token"),
-        ("Space", "paused"),
-    ):
-        tmux.run("send-keys", key)
-        tmux.wait_for(pattern)
-    assert tmux.flags().startswith("1 1")
-    tmux.run("send-keys", "q")
-    tmux.wait_for("status=0")
-    assert tmux.flags() == "0 0 1 0"

@@ -157,6 +157,13 @@ def test_a_bound_within_reach_is_a_line_else_a_label():
     assert lines(far, 100, 20)[1].endswith(" bound 40")
 
 
+def test_the_point_of_now_is_not_drawn_into_the_words_of_the_bound():
+    for tokens in (100_000.0, 2_000.0):
+        drawn = "\n".join(lines(spec(live=(tokens, 19.0), bound=Bound(19.0, "bound 19")), 100, 20))
+        assert drawn.count("bound 19") == 1
+        assert drawn.count("●") >= 1
+
+
 def test_a_bound_below_counts_the_same():
     curve = Curve("own", ((1_024.0, 70.0), (131_072.0, 90.0)))
     near = spec(points=(), curves=(curve,), live=None, bound=Bound(50.0, "bound 50"))

@@ -192,6 +192,12 @@ class View(TightPaint):
         self.app.copy_to_clipboard(text)
         self.say(f"copied: {text[:60]}")
 
+    def shown_lines(self) -> list[tuple[int, str]]:
+        """Lines of the log, with their numbers, that an export of this view has; called in a
+        thread.
+        """
+        return []
+
     def row_text(self) -> str:
         """The row under the cursor as plain text."""
         return ""

@@ -12,6 +12,8 @@ from ds4top.ui.screens.base import View
 from ds4top.ui.screens.detail import Detail
 from ds4top.ui.widgets.lines import LineView, TableView
 from ds4top.view import requests as req
+from ds4top.view.headroom import TREND_S, headroom_spec
+from ds4top.view.history import draw_history
 from ds4top.view.live import compact_rows, kv_line, kv_rows
 from ds4top.view.memory import memory_line, memory_rows
 from ds4top.view.now import now_rows
@@ -36,6 +38,11 @@ class RequestTable(View):
         """The table of requests."""
         return self.query_one(TableView)
 
+    @property
+    def shown_requests(self) -> list[Request]:
+        """The requests of the table, in its order."""
+        return self._shown
+
     def show_requests(self, limit: int | None) -> None:
         """Fill the table; rows that did not change are not made again."""
         app = self.ds4top
@@ -46,25 +53,31 @@ class RequestTable(View):
         chosen = req.columns_for(table.size.width)
         sort = req.COLUMNS[self.sort_index].head
         key = (id(log), log.version, self.filter_text, sort, self.descending, table.size)
-        if key == self._drawn:
+        if key == self._drawn and self._shown:
             return
         self._drawn = key
         source = log.requests[-limit:] if limit else log.requests
         self._shown = req.select(source, sort, self.descending, self.filter_text, tz)
         shown = self._shown
+        if not shown:
+            rows = req.empty_rows(app.model, self.filter_text, table.size.width, limit is None)
+            table.show_table(req.header(chosen, sort, self.descending), list(enumerate(rows)))
+            return
         table.show_keys(
             req.header(chosen, sort, self.descending),
             [request.number for request in shown],
             lambda index: req.request_row(shown[index], chosen, look, tz),
         )
 
-    def _selected(self) -> Request | None:
+    @property
+    def selected_request(self) -> Request | None:
+        """The request under the cursor."""
         key = self.table().selected_key
         return next((request for request in self._shown if request.number == key), None)
 
     def action_details(self) -> None:
         """Open the request under the cursor, or the newest."""
-        request = self._selected() or self.ds4top.model.log.last_request
+        request = self.selected_request or self.ds4top.model.log.last_request
         if request is None:
             self.say("no request yet")
             return
@@ -80,7 +93,7 @@ class RequestTable(View):
 
     def row_text(self) -> str:
         """The selected request as its row."""
-        request = self._selected()
+        request = self.selected_request
         if request is None:
             return ""
         look, tz = self.ds4top.look, self.ds4top.model.tz
@@ -107,6 +120,7 @@ class Live(RequestTable):
             with Vertical(id="left"):
                 yield LineView(id="now", charset=charset)
                 yield LineView(id="kv", charset=charset)
+                yield LineView(id="trend", charset=charset)
             yield LineView(id="plot", charset=charset)
         yield LineView(id="memory", charset=charset)
         yield TableView(id="recent", charset=charset)
@@ -115,6 +129,8 @@ class Live(RequestTable):
         """Keep references; queries are not free."""
         self._now = self.query_one("#now", LineView)
         self._kv = self.query_one("#kv", LineView)
+        self._trend = self.query_one("#trend", LineView)
+        self._trended: tuple[object, ...] = ()
         self._plot = self.query_one("#plot", LineView)
         self._memory = self.query_one("#memory", LineView)
         self._plotted: tuple[object, ...] = ()
@@ -140,9 +156,22 @@ class Live(RequestTable):
                 self._memory.show(memory_rows(model, status, size.width, look))
             else:
                 self._memory.show((memory_line(model, status, size.width),))
+        if self._trend.display:
+            self._show_trend()
         if self._plot.display:
             self._show_plot()
         self.show_requests(_RECENT)
+
+    def _show_trend(self) -> None:
+        app, size = self.ds4top, self._trend.size
+        t = app.model.machine.memory.recent.t
+        # It moves on by whole columns only.
+        column = t[-1] // (TREND_S / max(size.width, 1)) if len(t) else None
+        key = (size, app.look.charset, column)
+        if key != self._trended and size.width:
+            self._trended = key
+            spec = headroom_spec(app.model)
+            self._trend.show(draw_history(spec, size.width, size.height, app.look.charset))
 
     def _show_plot(self) -> None:
         app = self.ds4top

@@ -20,7 +20,11 @@ from ds4top.view.logview import (
     next_match,
     text_of,
 )
+from ds4top.view.mend import empty_log_rows
 from ds4top.view.text import Row
+
+_EXPORTED = 20_000
+"""Lines of an export at most."""
 
 
 class Log(View):
@@ -97,7 +101,12 @@ class Log(View):
             return line_row(text_of(pages.line(rows[index]), hide=self._hide), words)
 
         before = table.selected_key
-        table.show_keys(None, rows, row_of)
+        shape = pages.shape
+        if len(rows) or shape.searching or shape.indexed_bytes < shape.size_bytes:
+            table.show_keys(None, rows, row_of)
+        else:
+            empty = empty_log_rows(self.ds4top.model, self.filter_text, self.size.width)
+            table.show_table(None, [(f"empty {n}", line) for n, line in enumerate(empty)])
         if isinstance(before, int) and table.selected_key != before and not table.follow:
             # The row is not among these: the one nearest to it takes the cursor.
             table.select(nearest(rows, before))
@@ -173,6 +182,17 @@ class Log(View):
             self.ds4top.paint()
             return True
         return super().cancel()
+
+    def shown_lines(self) -> list[tuple[int, str]]:
+        """Lines that the filter leaves, the newest where they are many."""
+        pages, every = self.pages, self.pages.rows()
+        rows = pages.rows(found=True) if self.filter_text else every
+        keys = rows[max(len(rows) - _EXPORTED, 0) :]
+        return [
+            (every.index(key) + 1, text_of(pages.line(key), hide=self._hide))
+            for key in keys
+            if pages.line(key) is not None
+        ]
 
     def row_text(self) -> str:
         """The line under the cursor."""

@@ -5,16 +5,23 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import ComposeResult
+from textual.containers import Horizontal
 
 from ds4top.ui.screens.base import View
 from ds4top.ui.screens.live import RequestTable
-from ds4top.ui.widgets.lines import TableView
+from ds4top.ui.widgets.lines import LineView, TableView
 from ds4top.view import places
+from ds4top.view import requests as req
 from ds4top.view.coldstart import start_section
+from ds4top.view.compose import column_width, page
 from ds4top.view.launch import launch_view
 from ds4top.view.memview import memory_view
 from ds4top.view.sourcesview import sources_view
-from ds4top.view.text import Row, row, row_text
+from ds4top.view.text import Row, row_text
+from ds4top.view.turns import turns_rows
+
+_DAY_S = 10.0
+_TURNS_S = 10.0
 
 
 class Requests(RequestTable):
@@ -31,12 +38,47 @@ class Requests(RequestTable):
     )
 
     def body(self) -> ComposeResult:
-        """The table alone."""
-        yield TableView(id="requests", charset=self.ds4top.look.charset)
+        """The table; one request beside it and all of them below, where there is room."""
+        charset = self.ds4top.look.charset
+        with Horizontal(id="pair"):
+            yield TableView(id="requests", charset=charset)
+            yield LineView(id="one", charset=charset)
+        yield LineView(id="turns", charset=charset)
+
+    def on_mount(self) -> None:
+        """Keep references."""
+        self._one = self.query_one("#one", LineView)
+        self._turns = self.query_one("#turns", LineView)
+        self._turned: tuple[object, ...] = ()
 
     def show_body(self) -> None:
         """All requests that are kept."""
         self.show_requests(None)
+        self._show_one()
+        if self._turns.display:
+            self._show_turns()
+
+    def on_table_view_moved(self) -> None:
+        """Beside the table is the request under the cursor."""
+        self._show_one()
+
+    def _show_one(self) -> None:
+        app, size = self.ds4top, self._one.size
+        if not self._one.display or not size.width:
+            return
+        shown = self.shown_requests
+        request = self.selected_request or (shown[0] if shown else None)
+        rows = req.detail_rows(request, app.look, app.model.tz, size.width) if request else ()
+        self._one.show(rows[: size.height])
+
+    def _show_turns(self) -> None:
+        app, size = self.ds4top, self._turns.size
+        log, look, now = app.model.log, app.look, app.model.now
+        key = (id(log), len(log.requests), self.filter_text, look, size, int(now // _TURNS_S))
+        if key != self._turned and size.width:
+            self._turned = key
+            rows = turns_rows(self.shown_requests, now, look, size.width, size.height)
+            self._turns.show(rows)
 
 
 class Page(View):
@@ -85,12 +127,13 @@ class Launch(Page):
 
     def rows(self) -> tuple[Row, ...]:
         """Settings and starts."""
-        app = self.ds4top
-        model, width = app.model, self.size.width
+        app, width = self.ds4top, self.size.width
+        model, column = app.model, column_width(self.size.width)
         if model.machine.server is None:
-            return places.start_view(model, width)
-        loading = start_section(model, app.status(), width, app.look)
-        return (*loading[1:], *loading[:1], *launch_view(model, width))
+            return page(places.start_view(model, column), width, app.look.charset)
+        loading = start_section(model, app.status(), column, app.look)
+        rows = (*loading[1:], *loading[:1], *launch_view(model, column))
+        return page(rows, width, app.look.charset)
 
 
 class Day(Page):
@@ -98,11 +141,24 @@ class Day(Page):
 
     name_ = "day"
 
-    def rows(self) -> tuple[Row, ...]:
-        """The report's own words."""
-        from ds4top.report.day import day_lines
+    def __init__(self) -> None:
+        super().__init__()
+        self._made_of: tuple[object, ...] = ()
+        self._made_at = 0.0
+        self._made: tuple[Row, ...] = ()
 
-        return tuple(row(f" {line}") for line in day_lines(self.ds4top.model))
+    def rows(self) -> tuple[Row, ...]:
+        """The report's own words; made anew at most every ten seconds, since it is dear."""
+        from ds4top.report.day import day_rows
+
+        app = self.ds4top
+        model = app.model
+        of = (id(model.log), model.log.version, self.size.width)
+        is_new = of[::2] != self._made_of[::2]
+        if is_new or (of != self._made_of and abs(model.now - self._made_at) >= _DAY_S):
+            self._made_of, self._made_at = of, model.now
+            self._made = day_rows(model, self.size.width, app.look.charset)
+        return self._made
 
 
 class Sources(Page):

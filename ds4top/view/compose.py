@@ -1,0 +1,54 @@
+"""Rows put together: blocks under each other, or in two columns where the screen is wide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from ds4top.view.text import UNICODE, Charset, Row, fit, row
+
+TWO_COLUMNS = 160
+"""Cells from which a page of rows stands in two columns."""
+_GAP = 3
+
+
+def column_width(width: int) -> int:
+    """Cells that a page of rows has for each of them: all, or a column's."""
+    return width if width < TWO_COLUMNS else (width - _GAP) // 2
+
+
+def blocks_of(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows cut at the blank ones."""
+    blocks: list[list[Row]] = [[]]
+    for line in rows:
+        if line:
+            blocks[-1].append(line)
+        elif blocks[-1]:
+            blocks.append([])
+    return [block for block in blocks if block]
+
+
+def stacked(blocks: Sequence[Sequence[Row]]) -> list[Row]:
+    """Blocks under each other, a blank row between them."""
+    rows: list[Row] = []
+    for block in blocks:
+        rows += [(), *block] if rows else block
+    return rows
+
+
+def page(rows: Sequence[Row], width: int, charset: Charset = UNICODE) -> tuple[Row, ...]:
+    """Rows made for ``column_width``: as they are, or in two columns of about the same height.
+
+    Only whole blocks (rows between blank ones) go to the other column.
+    """
+    if width < TWO_COLUMNS:
+        return tuple(rows)
+    blocks = blocks_of(rows)
+    cuts = range(1, max(len(blocks), 1) + 1)
+    cut = min(cuts, key=lambda at: max(len(stacked(blocks[:at])), len(stacked(blocks[at:]))))
+    left, right = stacked(blocks[:cut]), stacked(blocks[cut:])
+    room = column_width(width)
+    return tuple(
+        row(fit(one or (), room, "<", charset), " " * _GAP, other or ())
+        for one, other in zip_longest(left, right)
+    )
