@@ -16,7 +16,8 @@ BY_LOG, BY_NVML, BY_RSS, BY_CACHE, BY_IO = (
 
 
 _AHEAD = 1.25
-"""So far ahead another source knows more; nearer it is only earlier."""
+"""So far ahead another source knows more; nearer it is only earlier. The log's lines are rare:
+whoever is ahead of them takes their place."""
 
 
 @dataclass(slots=True)
@@ -39,7 +40,8 @@ class LoadTrack:
             return
         best = max(known, key=known.__getitem__)
         own = known.get(self.source)
-        if own is None or known[best] > _AHEAD * own:
+        ahead = 1.0 if self.source == BY_LOG else _AHEAD
+        if own is None or known[best] > ahead * own:
             self.source, own = best, known[best]
         self.done_bytes = max(own, self.done_bytes or 0)
         self.points.add(wall, self.done_bytes)

@@ -148,6 +148,8 @@ def test_another_process_begins_anew_and_a_source_stays_while_it_keeps_up():
     assert (track.source, track.done_bytes) == (BY_LOG, 16 * GIB)
     track.take(3.0, TARGET, [(BY_LOG, None), (BY_NVML, None)])
     assert track.done_bytes == 16 * GIB
+    track.take(3.5, TARGET, [(BY_LOG, 16 * GIB), (BY_NVML, 17 * GIB)])
+    assert (track.source, track.done_bytes) == (BY_NVML, 17 * GIB)
     track.take(4.0, Target(8, 2, "b", "ds4-server"), [(BY_NVML, GIB)])
     assert (track.source, track.done_bytes, track.begun_wall) == (BY_NVML, GIB, 4.0)
 
