@@ -40,6 +40,7 @@ from ds4top.watch import Wanted, Watch, recorded_sample
 
 if TYPE_CHECKING:
     from ds4top.archive.record import Recorder
+    from ds4top.control.panecopy import PaneCopies
     from ds4top.flight import FlightRecorder
     from ds4top.sources.replay import ReplayClock, ReplaySource
     from ds4top.sources.tracks import Track
@@ -87,6 +88,7 @@ class Session:
         self._errors: dict[str, SourceError] = {}
         self._breaks = ""
         self._flight = flight
+        self._panes: PaneCopies | None = None
         self._machine_sources: list[Source] = []
         if self.watch is not None and isinstance(self.source, LogRouter):
             self._machine_sources = self.watch.sources()
@@ -112,8 +114,18 @@ class Session:
             self.source.on_pointed = lambda: self.supervisor.wake(self.source.name)
         self.supervisor.start()
 
+    def panes(self) -> PaneCopies:
+        """The tmux panes that are copied for as long as this runs."""
+        from ds4top.control.panecopy import PaneCopies
+
+        if self._panes is None:
+            self._panes = PaneCopies()
+        return self._panes
+
     def close(self) -> None:
-        """Stop the threads; a recording is written to its end."""
+        """Stop the threads; a recording is written to its end, copies of panes end."""
+        if self._panes is not None:
+            self._panes.close()
         self.supervisor.stop()
         if self._recorder is not None:
             self._recorder.close()

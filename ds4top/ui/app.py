@@ -27,7 +27,7 @@ from ds4top.ui import theme as themes
 from ds4top.ui.commands import bindings
 from ds4top.ui.driver import CleanDriver
 from ds4top.ui.paint import honour_no_color
-from ds4top.ui.screens import VIEWS, picker
+from ds4top.ui.screens import VIEWS, panecopy, picker
 from ds4top.ui.screens.base import View
 from ds4top.ui.screens.help import Help
 from ds4top.view.facts import alert_facts
@@ -305,6 +305,10 @@ class Ds4top(App[None]):
     def action_choose_server(self) -> None:
         """Which of several servers is watched."""
         picker.choose(self)
+
+    def action_copy_pane(self) -> None:
+        """Copy the server's tmux pane to a file, asked first."""
+        panecopy.ask_copy(self)
 
     def action_help(self) -> None:
         """Help, made from the live bindings."""

@@ -52,6 +52,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("look.theme", "t", "next_theme", "Next theme", "look"),
     Command("row.copy", "y", "screen.copy", "Copy the row", "look"),
     Command("server.choose", "c", "choose_server", "Choose a server", "app"),
+    Command("log.copy_pane", "l", "copy_pane", "Copy the server's tmux pane to a log", "app"),
     Command("app.help", "question_mark,f1", "help", "Help", "app"),
     Command("app.palette", "colon,ctrl+p", "command_palette", "Every action by name", "app"),
     Command("app.cancel", "escape", "cancel", "Close, clear, cancel", "app"),
