@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from functools import partial
+from textwrap import wrap
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -52,16 +53,21 @@ class AskCopy(TightPaint, ModalScreen[bool]):
         self.dismiss(yes)
 
 
-def question(server: ServerProcess, path: str) -> tuple[Row, ...]:
-    """What is asked."""
-    command = shlex.join(pipe_command(server.log.pane, path, server.log.tmux))
+def question(server: ServerProcess, path: str, width: int) -> tuple[Row, ...]:
+    """What is asked; the command is shown whole."""
+    *words, last = pipe_command(server.log.pane, path, server.log.tmux)
+    # The path is plain: within double quotes the last word is what tmux is given.
+    command = wrap(f'{shlex.join(words)} "{last}"', max(width - 12, 20), break_on_hyphens=False)
     return (
         row((f" COPY tmux pane {server.log.pane} TO A FILE", "title")),
         row(""),
         row(f"  {server.target.comm} {server.target.pid} writes its log into this pane."),
         row("  tmux copies what is printed from now on; what stands there already is not in it."),
         row(""),
-        row(("  runs    ", "label"), (command, "value")),
+        *(
+            row(("  runs    " if not at else " " * 10, "label"), (line, "value"))
+            for at, line in enumerate(command)
+        ),
         row(("  undone  ", "label"), "when ds4top ends; the file stays"),
         row(("  server  ", "label"), "goes on as it is"),
         row(""),
@@ -89,7 +95,7 @@ def ask_copy(app: Ds4top) -> None:
         else:
             _say(app, "not copied")
 
-    app.push_screen(AskCopy(question(server, path)), answered)
+    app.push_screen(AskCopy(question(server, path, app.size.width)), answered)
 
 
 def _copy(app: Ds4top, server: ServerProcess, path: str) -> None:
