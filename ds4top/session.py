@@ -42,6 +42,7 @@ from ds4top.watch import Wanted, Watch, recorded_sample
 
 if TYPE_CHECKING:
     from ds4top.archive.record import Recorder
+    from ds4top.control.panecopy import PaneCopies
     from ds4top.flight import FlightRecorder
     from ds4top.keep import Keep
     from ds4top.sources.replay import ReplayClock, ReplaySource
@@ -112,6 +113,7 @@ class Session:
         self._make_flight, self._make_keep, self._not_kept = flight, keep, not_kept
         self._flight: FlightRecorder | None = None
         self._keep: Keep | None = None
+        self._panes: PaneCopies | None = None
         self._machine_sources: list[Source] = []
         if self.watch is not None and isinstance(self.source, LogRouter):
             self._machine_sources = self.watch.sources()
@@ -150,8 +152,18 @@ class Session:
         if isinstance(self.source, LogRouter):
             self.source.on_pointed = lambda: self.supervisor.wake(self.source.name)
 
+    def panes(self) -> PaneCopies:
+        """The tmux panes that are copied for as long as this runs."""
+        from ds4top.control.panecopy import PaneCopies
+
+        if self._panes is None:
+            self._panes = PaneCopies()
+        return self._panes
+
     def close(self) -> None:
-        """Stop the threads; a recording and the history are written to their ends."""
+        """Stop the threads; recording and history are written to their ends, copies of panes end."""
+        if self._panes is not None:
+            self._panes.close()
         if self._keep is not None:
             self._keep.finish()
         self.supervisor.stop()

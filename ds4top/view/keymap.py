@@ -61,6 +61,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("server.start", "S", "act('start')", "Start what was parked", "act"),
     Command("server.signal", "K", "act('signal')", "Signals: TERM; KILL after its time", "act"),
     Command("server.choose", "c", "choose_server", "Choose a server", "app"),
+    Command("log.copy_pane", "l", "copy_pane", "Copy the server's tmux pane to a log", "app"),
     Command("app.help", "question_mark,f1", "help", "Help", "app"),
     Command("app.palette", "colon,ctrl+p", "command_palette", "Every action by name", "app"),
     Command("app.cancel", "escape", "cancel", "Close, clear, cancel", "app"),

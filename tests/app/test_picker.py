@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 
 from ds4top.core.plan import Target
 from ds4top.core.process import LogPlace, ServerProcess
@@ -43,12 +44,32 @@ def app_over(*servers: ServerProcess) -> Ds4top:
     return made
 
 
+async def offered(made: Ds4top, pilot: Pilot[None]) -> None:
+    """Two looks, a second apart."""
+    made.tick()
+    await pilot.pause()
+    assert not isinstance(made.screen, Picker)
+    made.model.now += 1.0
+    made.tick()
+    await pilot.pause()
+    assert isinstance(made.screen, Picker)
+
+
+async def test_an_offered_list_goes_once_a_server_is_watched(home: Path) -> None:
+    made = app_over(server(), second())
+    async with made.run_test() as pilot:
+        await offered(made, pilot)
+        made.model.machine.server = server()
+        assert isinstance(made.screen, Picker)
+        made.screen.fill()
+        await pilot.pause()
+        assert not isinstance(made.screen, Picker)
+
+
 async def test_the_list_comes_by_itself_and_enter_watches_one(home: Path) -> None:
     made = app_over(server(), second())
     async with made.run_test(size=(80, 24)) as pilot:
-        made.tick()
-        await pilot.pause()
-        assert isinstance(made.screen, Picker)
+        await offered(made, pilot)
         await pilot.press("j", "enter")
         await made.workers.wait_for_complete()
         assert not isinstance(made.screen, Picker)
@@ -70,8 +91,7 @@ async def test_the_list_comes_by_itself_and_enter_watches_one(home: Path) -> Non
 async def test_escape_leaves_it_and_the_key_brings_it_back(home: Path) -> None:
     made = app_over(server(), second())
     async with made.run_test(size=(60, 12)) as pilot:
-        made.tick()
-        await pilot.pause()
+        await offered(made, pilot)
         await pilot.press("escape")
         assert not isinstance(made.screen, Picker)
         await pilot.press("c")

@@ -11,16 +11,22 @@ from ds4top.ui.screens.base import View
 from ds4top.ui.screens.detail import Scroller
 from ds4top.ui.widgets.lines import TableView
 from ds4top.view.sourcesview import SERVER_HEADS, server_cells, server_widths
-from ds4top.view.text import columns, row
+from ds4top.view.text import Row, columns, row
 
 if TYPE_CHECKING:
     from ds4top.ui.app import Ds4top
 
 _AGAIN_S = 1.0
+_HINT = -1
 
 
 class Picker(Scroller):
     """The servers that run; Enter watches the one under the cursor."""
+
+    def __init__(self, *, offered: bool = False) -> None:
+        """``offered``: it came by itself, and goes once a server is watched."""
+        super().__init__()
+        self._offered = offered
 
     def on_mount(self) -> None:
         """The cursor on the one that is watched, else on the first."""
@@ -39,10 +45,13 @@ class Picker(Scroller):
         """A row a server, by its pid."""
         app: Ds4top = self.app  # type: ignore[assignment]
         machine, now = app.model.machine, app.model.now
+        if self._offered and machine.server is not None:
+            self.dismiss()
+            return
         table = self.query_one(TableView)
         widths = server_widths(table.size.width)
         watched = machine.server.target if machine.server is not None else None
-        rows = [
+        rows: list[tuple[int | None, Row]] = [
             (
                 server.target.pid,
                 row(
@@ -53,6 +62,10 @@ class Picker(Scroller):
             for server in machine.servers
         ]
         heads = columns([(head, "header") for head in SERVER_HEADS], widths)
+        rows += [
+            (None, row("")),
+            (_HINT, row(("   Enter watches the server under the cursor, Esc closes", "dim"))),
+        ]
         table.show_table(row(("   ", "header"), heads), rows)
 
     def action_details(self) -> None:
@@ -76,7 +89,7 @@ def _keep(exe: str) -> None:
         remember(os.environ, exe)
 
 
-def choose(app: Ds4top) -> None:
+def choose(app: Ds4top, *, offered: bool = False) -> None:
     """Show the list, or say why there is nothing to choose."""
     count = len(app.model.machine.servers)
     if isinstance(app.screen, Picker):
@@ -86,7 +99,7 @@ def choose(app: Ds4top) -> None:
         if isinstance(app.screen, View):
             app.screen.say(words.get(count, "a replay shows what was recorded"))
         return
-    app.push_screen(Picker())
+    app.push_screen(Picker(offered=offered))
 
 
 class Offer:
@@ -94,6 +107,8 @@ class Offer:
 
     def __init__(self) -> None:
         self._offered: frozenset[object] = frozenset()
+        self._seen: frozenset[object] = frozenset()
+        self._since = 0.0
 
     def look(self, app: Ds4top) -> None:
         """Called once a tick."""
@@ -101,7 +116,11 @@ class Offer:
         if machine.server is not None or len(machine.servers) < 2:
             return
         found = frozenset(server.target for server in machine.servers)
-        if found == self._offered or not isinstance(app.screen, View):
+        if found != self._seen:
+            self._seen, self._since = found, app.model.now
+        # A server that starts and is refused by the other's lock is there for a moment only.
+        lasting = app.model.now - self._since >= _AGAIN_S
+        if found == self._offered or not lasting or not isinstance(app.screen, View):
             return
         self._offered = found
-        choose(app)
+        choose(app, offered=True)
