@@ -161,7 +161,7 @@ class Session:
         return self._panes
 
     def close(self) -> None:
-        """Stop the threads; recording and history are written to their ends, copies of panes end."""
+        """Stop the threads; recording and history are written out, copies of panes end."""
         if self._panes is not None:
             self._panes.close()
         if self._keep is not None:

@@ -22,7 +22,7 @@ def _labelled(label: str, *parts: object) -> Row:
 def _amount(start: ColdStart) -> str:
     """How much of how much."""
     of = fmt_gib(start.total_bytes, unit=True)
-    return of if start.done_bytes is None else f"{fmt_gib(start.done_bytes, width=5)} of {of}"
+    return of if start.done_bytes is None else f"{fmt_gib(start.done_bytes, width=4)} of {of}"
 
 
 def _weights(start: ColdStart, width: int, look: Look) -> Row:
