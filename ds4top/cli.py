@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from ds4top import __version__, exits
+from ds4top.lean import without_openssl
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,6 +76,7 @@ def _dashboard(args: Namespace) -> int:
         )
     # The start makes a great many objects and no garbage; the app turns it on again when it stands.
     gc.disable()
+    without_openssl()
     from ds4top.launch import dashboard
 
     return dashboard(args, stdin_fd)

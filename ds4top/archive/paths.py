@@ -13,6 +13,7 @@ from pathlib import Path
 BLACK_BOX = "blackbox.ring"
 HISTORY = "history.sqlite"
 JOURNAL = "journal.jsonl"
+PARKED = "parked.json"
 
 
 def state_dir(environment: Mapping[str, str]) -> Path | None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +18,8 @@ from ds4top.core.logread import LogReader
 from ds4top.core.reduce import Reducer
 from ds4top.core.stamps import StampClock
 from ds4top.core.state import LogState
+from ds4top.sources.base import SourceFault
+from ds4top.sources.plainget import PlainGetter
 
 _MOST_BYTES = 4 << 20
 _ANSWER_S = 1.5
@@ -28,11 +28,9 @@ _DAY_S = 86_400.0
 
 def answers(url: str, timeout_s: float = _ANSWER_S) -> bool:
     """Whether ``GET /v1/models`` is answered with 200. No proxy is asked."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"{url.rstrip('/')}/v1/models", timeout=timeout_s) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError, ValueError):
+        return PlainGetter(url, total_s=timeout_s).get("/v1/models").status == 200
+    except (SourceFault, ValueError):
         return False
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ds4top.archive.paths import PARKED
 from ds4top.control.files import remove, write_private
 from ds4top.core.plan import Plan, Spec, Supervisor
 
@@ -33,7 +34,7 @@ class WayBack:
     """Both files, in ds4top's own folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._parked = folder / "parked.json"
+        self._parked = folder / PARKED
         self._switched = folder / "switched.json"
 
     def park(self, parked: Parked) -> None:

@@ -181,8 +181,7 @@ class Finder:
                 continue
             # What runs already when the first look is taken is no fork of this moment.
             wait_s = min(wait_s * _GROWTH or (PRESENT_S if first else FORK_S), PRESENT_S)
-            if self._examine(pid):
-                wait_s = FORK_S if first else wait_s
+            wait_s = self._examine(pid, FORK_S if first else wait_s) or wait_s
             self._looks[pid] = (now + wait_s, wait_s)
         # A pid that was named is of any name only while it is the process that was meant.
         self._named = None
@@ -191,19 +190,23 @@ class Finder:
         stat = self._procfs.stat(pid)
         return stat is not None and stat.kernel_thread
 
-    def _examine(self, pid: int) -> bool:
-        """Take it if it is a server; whether it is a fork that may become another program."""
+    def _examine(self, pid: int, fork_s: float) -> float | None:
+        """Take it if it is a server; seconds until the next look where these are not the usual.
+
+        ``fork_s``: those of a fork that may become another program.
+        """
         if pid in self._servers:
-            return False
+            return None
         if pid != self._named:
             if self._name_of(pid) is None:
-                return False
+                return None
             if self._procfs.forked_only(pid):
-                return True
+                return fork_s
         found = self._procfs.server(pid)
         if found is not None and (pid == self._named or self._is_one(found)):
             self._servers[pid] = found
-        return False
+        # All that is read of a server is dear, and a demo's does not become another's.
+        return PRESENT_S if found is not None and found.demo != self._demo else None
 
     def _name_of(self, pid: int) -> str | None:
         """Its name, if it is one of those looked for; a renamed program's next life has its own."""

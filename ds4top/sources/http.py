@@ -27,6 +27,7 @@ from ds4top.core.serverinfo import (
     parse_props,
     parse_slots,
 )
+from ds4top.lean import with_openssl
 from ds4top.sources.base import SYSTEM_CLOCK, Clock, SourceFault
 from ds4top.sources.samples import ErrorKind
 
@@ -314,6 +315,7 @@ def load_httpx() -> Any:
     That command brings click, pygments and more of rich: 3.3 MiB and a tenth of a second.
     """
     if "httpx" not in sys.modules:
+        with_openssl()
         sys.modules["httpx._main"] = None  # type: ignore[assignment]
         try:
             import httpx

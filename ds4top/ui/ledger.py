@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ds4top.archive.paths import JOURNAL
+from ds4top.archive.paths import JOURNAL, PARKED
 from ds4top.core.process import Life, life_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Ledger:
     def start(self) -> None:
         """Once the screen stands: tell what became of an action that was cut off."""
         self._started = True
-        if self._acts.place is not None:
+        if self._acts.place is not None and not self._untouched():
             self._acts.apart(self._recover, self._recovered)
 
     def look(self) -> None:
@@ -65,6 +65,13 @@ class Ledger:
             self._acts.notice(words + end, "warning")
         self.read()
 
+    def _untouched(self) -> bool:
+        """Whether nothing was ever done here: 2 MiB of controls need not be loaded to tell that."""
+        place = self._acts.place
+        if place is None or self._acts.config.words("control.start"):
+            return False
+        return not any((place.state / name).exists() for name in (JOURNAL, PARKED))
+
     def _journal_path(self) -> Path:
         assert self._acts.place is not None
         return self._acts.place.state / JOURNAL
@@ -78,7 +85,7 @@ class Ledger:
 
     def read(self) -> None:
         """Read the journal and the way back again."""
-        if self._reading:
+        if self._reading or self._untouched():
             return
         self._reading = True
         self._journal = self._stamp()

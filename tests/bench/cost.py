@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from ds4top.core.process import DEMO_MARK
 from ds4top.standin.demo import DemoServer
 from tests.bench.compiled import compiled
 
@@ -67,6 +68,8 @@ def busy(seconds: float, env: dict[str, str]) -> None:
             return
         before = len(demo.log_path.read_bytes())
         command = [sys.executable, "-m", "ds4top", "--log", str(demo.log_path)]
+        # Else it would be somebody else's server, and none of its figures would be looked at.
+        env = {**env, DEMO_MARK: demo.mark}
         row("ds4top, busy", command, seconds, env, "KV CACHE")
         new = demo.log_path.read_bytes()[before:]
         words = {"lines": b"\n", "decode samples": b" decoding ", "prefill chunks": b" chunk "}
