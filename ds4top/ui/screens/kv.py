@@ -93,6 +93,9 @@ class Kv(View):
             for key, each in cache.story(model, app.look.charset)
             if not words or all(word in row_text(each).lower() for word in words)
         ]
+        if not lines and below and not below[0][1]:
+            # The gap is between the entries and the rest.
+            del below[0]
 
         def row_of(index: int) -> Row:
             if index < len(lines):
