@@ -31,7 +31,7 @@ from ds4top.ui.keep import Keeping
 from ds4top.ui.logbook import LogBook
 from ds4top.ui.paint import honour_no_color
 from ds4top.ui.preview import Previewing, ThemeChoice
-from ds4top.ui.screens import VIEWS, panecopy, picker
+from ds4top.ui.screens import VIEWS, picker
 from ds4top.ui.screens.base import View
 from ds4top.ui.screens.detail import Scroller
 from ds4top.ui.screens.help import Help
@@ -319,6 +319,8 @@ class Ds4top(Keeping, Previewing, App[None]):
 
     def action_copy_pane(self) -> None:
         """Copy the server's tmux pane to a file, asked first."""
+        from ds4top.ui.screens import panecopy
+
         panecopy.ask_copy(self)
 
     def action_help(self) -> None:

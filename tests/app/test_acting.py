@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from ds4top.archive.paths import JOURNAL
 from ds4top.control.journal import Entry
 from ds4top.core.config import settle
 from ds4top.core.plan import (
@@ -122,6 +123,8 @@ def app_over(
     """An app whose sources do not run, and what stands in for acting."""
     session = live(Wanted())
     session.acting_place = ActingPlace(tmp_path)
+    # Where nothing was ever done nobody looks for what was done.
+    (tmp_path / JOURNAL).touch()
     if runs:
         session.model.machine.server = server()
     app = Ds4top(session, Look(), settle(flags=flags), ticking=False)

@@ -39,10 +39,11 @@ def opened(command: str, key: str) -> tuple[Step, Step]:
 def script(view: str) -> list[Step]:
     """All keys but those that change the view or quit; each finds something to act on."""
     is_table = view in ("live", "requests")
+    is_sorted = is_table or view == "kv"
     details = (
         opened("row.details", "enter")
         if is_table
-        else (Step("row.details", "enter", "nothing to open"),)
+        else (Step("row.details", "enter", "no entry" if is_sorted else "nothing to open"),)
     )
     return [
         Step("move.first", "g", BODY),
@@ -59,7 +60,7 @@ def script(view: str) -> list[Step]:
         *details,
         Step("app.cancel", "escape", BODY),
         Step("row.copy", "y", "no row to copy"),
-        Step("sort.next", "s", "sorted by" if is_table else "nothing to sort"),
+        Step("sort.next", "s", "sorted by" if is_sorted else "nothing to sort"),
         Step("follow.toggle", "f", "following"),
         Step("follow.toggle", "f", "following"),
         Step("filter.next", "n", "no filter"),
@@ -79,10 +80,17 @@ def script(view: str) -> list[Step]:
         Step("paint.slower", "minus", "every 1 s"),
         Step("look.theme", "t", r"theme \w"),
         *(Step(f"server.{name}", key, "read-only: a replay") for name, key in ACTS.items()),
+        *(
+            [Step("text.toggle", "v", f"model text {word}") for word in ("shown", "hidden")]
+            if view == "log"
+            else [Step("text.toggle", "v", "no model text here")]
+        ),
         Step("keep.export", "e", rf"wrote {view}-\S+\.(csv|json): "),
         Step("keep.picture", "p", rf"wrote {view}-\S+\.svg and \.txt: "),
         Step("look.mouse", "o", "mouse off: the terminal selects text"),
         Step("look.mouse", "o", "mouse on"),
+        Step("server.choose", "c", "a replay shows"),
+        Step("log.copy_pane", "l", "no server is watched"),
         *opened("app.help", "question_mark"),
         *opened("app.help", "f1"),
         *opened("app.palette", "colon"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 
-from ds4top.core.kvaccount import KvLine
+from ds4top.core.kvaccount import KvAccount, KvLine
 from ds4top.ui.screens.base import View
 from ds4top.ui.screens.detail import Scroller
 from ds4top.ui.widgets.lines import LineView, TableView
@@ -53,6 +53,10 @@ class Kv(View):
         self.descending = COLUMNS[0].descending
         self._turned = False
         self._lines: dict[Hashable, KvLine] = {}
+        self._shown: list[KvLine] = []
+        self._key: tuple[object, ...] = ()
+        # Kept, so that its id is not used again while the key holds it.
+        self._of: KvAccount | None = None
 
     def body(self) -> ComposeResult:
         """Summary over table."""
@@ -82,17 +86,16 @@ class Kv(View):
         found = self.book.account(model)
         chosen = table.fitting(COLUMNS, self.size.width)
         sort = COLUMNS[self.sort_index].head
-        lines = table.select(
-            found.lines if found else (),
-            COLUMNS, sort, self.descending, self.filter_text, now,
-        )  # fmt: skip
-        self._lines = {line.entry.name: line for line in lines}
+        lines = self._chosen(found, sort, now)
         words = self.filter_text.lower().split()
         below = [
             (key, each)
             for key, each in cache.story(model, app.look.charset)
             if not words or all(word in row_text(each).lower() for word in words)
         ]
+        if not lines and below and not below[0][1]:
+            # The gap is between the entries and the rest.
+            del below[0]
 
         def row_of(index: int) -> Row:
             if index < len(lines):
@@ -102,6 +105,16 @@ class Kv(View):
         keys = [line.entry.name for line in lines] + [key for key, _ in below]
         header = table.heads(chosen, sort, self.descending) if found and found.lines else None
         self.table().show_keys(header, keys, row_of)
+
+    def _chosen(self, found: KvAccount | None, sort: str, now: float) -> list[KvLine]:
+        """Entries in their order; a big directory is not sorted again at each tick."""
+        key = (id(found), self.filter_text, sort, self.descending)
+        if key != self._key:
+            self._key, self._of = key, found
+            lines = found.lines if found else ()
+            self._shown = table.select(lines, COLUMNS, sort, self.descending, self.filter_text, now)
+            self._lines = {line.entry.name: line for line in self._shown}
+        return self._shown
 
     def action_sort(self) -> None:
         """The next column that is in sight; back at the first, the other way round."""

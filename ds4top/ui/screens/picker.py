@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _AGAIN_S = 1.0
 _HINT = -1
+_NOTHING = {0: "no server runs here", 1: "only one server runs here"}
 
 
 class Picker(Scroller):
@@ -94,10 +95,12 @@ def choose(app: Ds4top, *, offered: bool = False) -> None:
     count = len(app.model.machine.servers)
     if isinstance(app.screen, Picker):
         return
-    if app.session.replay_clock is not None or count < 2:
-        words = {0: "no server runs here", 1: "only one server runs here"}
+    why = _NOTHING.get(count, "")
+    if app.session.replay_clock is not None:
+        why = "a replay shows what was recorded"
+    if why:
         if isinstance(app.screen, View):
-            app.screen.say(words.get(count, "a replay shows what was recorded"))
+            app.screen.say(why)
         return
     app.push_screen(Picker(offered=offered))
 
