@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
-from ds4top.control.files import private_folder, remove, write_private
+from ds4top.archive.files import remove, write_private
+from ds4top.archive.paths import private_folder
 from ds4top.control.hold import Hold, NotTheTargetError, identity_of
 from ds4top.control.journal import Journal
 from ds4top.control.spawn import rotate, spawn

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ds4top.control.files import private_folder
+from ds4top.archive.paths import private_folder
 from ds4top.core.plan import Outcome, Plan, Run, Signal, Step, Target
 
 _MOST_BYTES = 1 << 20

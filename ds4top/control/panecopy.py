@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ds4top.archive.paths import private_folder
 from ds4top.control.ask import Answer, Ask, ask
-from ds4top.control.files import private_folder
 from ds4top.core.logplace import pipe_command
 from ds4top.core.plan import Target
 from ds4top.core.process import ServerProcess

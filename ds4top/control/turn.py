@@ -7,7 +7,7 @@ import getpass
 import os
 from pathlib import Path
 
-from ds4top.control.files import private_folder
+from ds4top.archive.paths import private_folder
 
 
 class HeldError(Exception):

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ds4top.archive.files import remove, write_private
 from ds4top.archive.paths import PARKED
-from ds4top.control.files import remove, write_private
 from ds4top.core.plan import Plan, Spec, Supervisor
 
 _SCHEMA = "ds4top.wayback/1"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from ds4top.archive.files import write_private
 from ds4top.archive.paths import state_dir
-from ds4top.control.files import write_private
 
 CHOICE = "choice.json"
 _SCHEMA = "ds4top.choice/1"

@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ds4top.archive.files import write_private
 from ds4top.archive.paths import reason_of, state_dir
-from ds4top.control.files import write_private
 from ds4top.ui.driver import CleanDriver
 from ds4top.ui.screens.base import View
 from ds4top.ui.screens.live import RequestTable

@@ -170,7 +170,7 @@ def test_enter_escape_and_n_do_nothing(box: Box) -> None:
 def test_a_restart_during_decode_tells_what_is_lost_and_the_next_turn_is_a_disk_hit(
     box: Box,
 ) -> None:
-    first = box.start("--kv-disk-dir", box.home / "kv", "--standin-speed", 40)
+    first = box.start("--kv-disk-dir", box.home / "kv", "--standin-speed", 2)
     prompt = "The quick brown fox reads a long and quiet letter. " * 300
     answer = post(box, prompt)
     words = answer["choices"][0]["text"]  # type: ignore[index]

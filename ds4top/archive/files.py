@@ -6,20 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-
-def private_folder(path: Path) -> Path:
-    """The folder, made if it is not there, for its owner alone."""
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return path
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder last."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+from ds4top.archive.paths import private_folder, sync_folder
 
 
 def write_private(path: Path, text: str) -> None:
