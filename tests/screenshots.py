@@ -128,8 +128,10 @@ async def draw(shot: Shot) -> str:
     app = app_of(session, Look(ASCII if shot.ascii_only else UNICODE), shot.theme)
     async with app.run_test(size=shot.size) as pilot:
         await app.action_view(shot.view)
-        await pilot.pause()
-        app.paint()
+        for _ in range(2):
+            # What is shown on wide screens alone is there once the first picture is laid out.
+            await pilot.pause()
+            app.paint()
         await pilot.pause()
         svg = app.export_screenshot(title=f"ds4top {shot.size[0]}x{shot.size[1]}")
     session.close()
@@ -259,7 +261,8 @@ def main() -> int:
     asyncio.run(draw_all(FOLDER))
     if args.png:
         for shot in SHOTS:
-            make_png(shot.name)
+            if shot.view == "live" or shot.size == (120, 30):
+                make_png(shot.name)
     if args.tmux:
         for size in _SIZES:
             make_tmux(size)

@@ -43,9 +43,15 @@ class Finding:
     source: str
 
     @property
+    def named(self) -> str:
+        """The figure, with what it is a figure of where it does not say that itself."""
+        name = self.setting or ""
+        return self.figure if name in self.figure else f"{name} {self.figure}"
+
+    @property
     def text(self) -> str:
         """In one line: the figure, why it matters, and what mends it."""
-        return f"{self.figure}: {self.why}" + (f"; {self.fix}" if self.fix else "")
+        return f"{self.named}: {self.why}" + (f"; {self.fix}" if self.fix else "")
 
 
 @dataclass(frozen=True, slots=True)

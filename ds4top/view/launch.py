@@ -110,10 +110,10 @@ def launch_rows(model: Model, width: int) -> list[Row]:
     out += [row(""), row((" VERDICT", "title"), f"   {len(worth)} to look at")]
     for each in worth:
         mark = (f"  {_MARKS[each.severity]:<3}", _STYLES[each.severity])
-        if len(each.figure) + len(each.why) + 7 <= width:
-            out.append(row(mark, each.figure, (f": {each.why}", "dim")))
+        if len(each.named) + len(each.why) + 7 <= width:
+            out.append(row(mark, each.named, (f": {each.why}", "dim")))
         else:
-            out.append(row(mark, each.figure, ":"))
+            out.append(row(mark, each.named, ":"))
             out += [row("     ", (line, "dim")) for line in wrap(each.why, max(width - 6, 20))]
         if each.fix:
             out.append(row("     ", (each.fix, "key")))
