@@ -41,6 +41,7 @@ from ds4top.view.keymap import COMMANDS, Command, clashes, key_label, keys_of
 from ds4top.view.look import WINDOWS_S, Look
 from ds4top.view.rates import RateBook
 from ds4top.view.today import Today, TodayBook
+from ds4top.view.verdicts import VerdictBook
 
 DRIVEN = (
     "headroom-low", "collapse", "tenant", "swap", "refault", "blocks", "oom", "poison", "no-memory",
@@ -105,6 +106,7 @@ class Ds4top(Keeping, Previewing, App[None]):
         self._ticking = ticking
         self._timer: Timer | None = None
         self._alert_book = AlertBook()
+        self.verdicts = VerdictBook()
         self._alerts: tuple[Alert, ...] | None = None
         self.config = config = config or settle()
         self.acts = Acts(self, session.acting_place, config)

@@ -121,8 +121,10 @@ def _part(done: float, total: float) -> float | None:
     return done / total if total > 0 else None
 
 
-def alert_row(alerts: tuple[Alert, ...], model: Model, width: int, look: Look) -> Row:
-    """The worst alert, how many more, and how the sources are."""
+def alert_row(
+    alerts: tuple[Alert, ...], model: Model, width: int, look: Look, hurting: int = 0
+) -> Row:
+    """The worst alert, how many more, how the sources are, and how many settings hurt."""
     ok = sum(1 for source in model.health if source.state == "ok")
     missing = len(model.health) - ok
     main = model.health[0] if model.health else None
@@ -133,6 +135,9 @@ def alert_row(alerts: tuple[Alert, ...], model: Model, width: int, look: Look) -
     else:
         age = main.age_s if main is not None else None
         words.append(row(("log ok", "ok"), (f", last line {fmt_age(age, width=4)} ago", "dim")))
+    if hurting:
+        many = "setting hurts" if hurting == 1 else "settings hurt"
+        words.append(row((f"{hurting} {many} (5)", "warn")))
     if unknown:
         words.append(row((f"{unknown} lines not known", "warn")))
     if missing:

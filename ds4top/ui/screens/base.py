@@ -75,7 +75,9 @@ class View(TightPaint):
             )
         else:
             self._said = ""
-            self.message.show((alert_row(app.alerts(status), app.model, width, app.look),))
+            hurting = app.verdicts.hurting(app.model)
+            alerts = app.alerts(status)
+            self.message.show((alert_row(alerts, app.model, width, app.look, hurting),))
         acts = app.acts.hints(width)
         if (width, acts) != self._foot:
             # Half of what a tick would cost, and only this changes it.
