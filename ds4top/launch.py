@@ -61,6 +61,15 @@ def wants_ascii(config: Config) -> bool:
     return config.flag("screen.ascii") or linux or encoding != "utf8"
 
 
+def _let_go_of_terminal() -> None:
+    """Keep Python from flushing to a terminal that has gone: its exit status would be 120."""
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except OSError:
+            setattr(sys, name, None)
+
+
 def dashboard(args: argparse.Namespace, stdin_fd: int) -> int:
     """Run the screen until it is quit; gives the exit code."""
     config = config_of(args)
@@ -90,6 +99,7 @@ def dashboard(args: argparse.Namespace, stdin_fd: int) -> int:
             if left:
                 with contextlib.suppress(OSError):
                     print(f"ds4top: {left}", file=sys.stderr)
+            _let_go_of_terminal()
         code = app.return_code or 0
         return exits.CRASH if code == 1 else code
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
 from threading import Event as StopEvent
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from ds4top import __version__, health
 from ds4top.core.events import KvHit
@@ -23,9 +23,9 @@ from ds4top.core.reduce import Reducer
 from ds4top.core.stamps import DAY_S, StampClock
 from ds4top.core.standing import standing
 from ds4top.core.state import LogState
-from ds4top.sources.base import SYSTEM_CLOCK, Clock, Source
+from ds4top.sources.base import SYSTEM_CLOCK, Clock
 from ds4top.sources.inside import container
-from ds4top.sources.logroute import LogRouter, opener
+from ds4top.sources.logroute import LogAddress, LogRouter, opener
 from ds4top.sources.mailbox import Mailbox
 from ds4top.sources.samples import (
     HistoryProgress,
@@ -38,7 +38,7 @@ from ds4top.sources.samples import (
     SourceOk,
 )
 from ds4top.sources.supervisor import Supervisor
-from ds4top.watch import Wanted, Watch, recorded_sample
+from ds4top.wanted import Wanted as Wanted
 
 if TYPE_CHECKING:
     from ds4top.archive.record import Recorder
@@ -47,8 +47,9 @@ if TYPE_CHECKING:
     from ds4top.keep import Keep
     from ds4top.sources.replay import ReplayClock, ReplaySource
     from ds4top.sources.tracks import Track
+    from ds4top.watch import Watch
 
-MakeWatch = Callable[[Wanted, LogRouter, Callable[[], LogState], Clock], Watch]
+MakeWatch: TypeAlias = "Callable[[Wanted, LogRouter, Callable[[], LogState], Clock], Watch]"
 
 LIVE_LIMIT = 5_000
 """Requests and cache events that a live state keeps; samples ten times as many."""
@@ -102,9 +103,8 @@ class Session:
         self.mailbox = Mailbox()
         self.supervisor = Supervisor(self.mailbox)
         self.source = make_source(self.supervisor.stopping)
-        self.watch: Watch | None = None
-        if watch is not None:
-            self.watch = watch(self.source, lambda: self.model.log)
+        self._make_watch = watch
+        self._watch: Watch | None = None
         self.replay_clock = replay_clock
         self._recorder = recorder
         self._reducer = Reducer(LogState(limit=LIVE_LIMIT))
@@ -114,17 +114,21 @@ class Session:
         self._flight: FlightRecorder | None = None
         self._keep: Keep | None = None
         self._panes: PaneCopies | None = None
-        self._machine_sources: list[Source] = []
-        if self.watch is not None and isinstance(self.source, LogRouter):
-            self._machine_sources = self.watch.sources()
-        machine = self.watch.machine if self.watch is not None else Machine()
-        self.model = Model(self._reducer.state, clock.wall(), machine, name, tz)
+        self.model = Model(self._reducer.state, clock.wall(), Machine(), name, tz)
         self.acting_place: ActingPlace | None = None
         """Where its server can be acted on; ``None`` for a replay."""
         self.drive: Callable[[str], None] | None = None
         """Of a demo: brings its machine into one of the states that an alert is about."""
         self.on_log: Callable[[bytes], None] | None = None
         self.on_reset: Callable[[], None] | None = None
+
+    @property
+    def watch(self) -> Watch | None:
+        """The machine's store and its sources: made, and loaded, for the first who asks."""
+        if self._watch is None and self._make_watch is not None:
+            self._watch = self._make_watch(self.source, lambda: self.model.log)
+            self.model.machine = self._watch.machine
+        return self._watch
 
     def start(self) -> None:
         """Start all source threads."""
@@ -139,16 +143,18 @@ class Session:
     def start_machine(self) -> None:
         """Start those that look at the machine; the screen does so once it was painted."""
         self._flight, self._keep = self._make_flight(), self._make_keep()
-        for source in self._machine_sources:
+        watch = self.watch
+        live = watch is not None and isinstance(self.source, LogRouter)
+        for source in watch.sources() if watch is not None and live else ():
             recorded = self._flight is not None and source.name == "memory"
             self.supervisor.add(self._flight.tapped(source) if recorded else source)  # type: ignore[union-attr]
         if self._flight is not None:
             self.supervisor.add(self._flight.pump)
         if self._keep is not None:
             self.supervisor.add(self._keep)
-        if self.watch is not None:
-            self.watch.attach, self.watch.detach = self.supervisor.add, self.supervisor.remove
-            self.watch.wake = self.supervisor.wake
+        if watch is not None:
+            watch.attach, watch.detach = self.supervisor.add, self.supervisor.remove
+            watch.wake = self.supervisor.wake
         if isinstance(self.source, LogRouter):
             self.source.on_pointed = lambda: self.supervisor.wake(self.source.name)
 
@@ -202,7 +208,7 @@ class Session:
             return
         if self._keep is not None and self._keep.take(sample, model):
             return
-        if self.watch is not None and self.watch.take(sample):
+        if self._watch is not None and self._watch.take(sample):
             if self._recorder is not None:
                 self._recorder.record("machine", sample)
             return
@@ -214,10 +220,10 @@ class Session:
                     self._recorder.log(sample.data, sample.wall, live=sample.live)
                 if self.on_log is not None and sample.data:
                     self.on_log(sample.data)
-                if self.watch is not None:
+                if self._watch is not None:
                     for event in sample.events:
                         if isinstance(event, KvHit) and event.file:
-                            self.watch.note_hit(event.file)
+                            self._watch.note_hit(event.file)
                 self._breaks = ""
             case HistorySwap():
                 assert isinstance(sample.store, Reducer)
@@ -268,10 +274,10 @@ class Session:
         if isinstance(self.source, LogRouter):
             address = self.source.address
             model.source = address.name if address is not None else ""
-        if self.watch is not None:
-            model.machine.kernel_route = self.watch.kernel_route
+        if self._watch is not None:
+            model.machine.kernel_route = self._watch.kernel_route
         found = [health.log_health(error, self._breaks, model.source, age, model.machine)]
-        if not self._machine_sources:
+        if not isinstance(self.source, LogRouter):
             return (*found, *health.replayed(model.machine))
         details = health.details_of(model.machine)
         if self._keep is not None:
@@ -299,7 +305,7 @@ def live(
     clock: Clock = SYSTEM_CLOCK,
     record: str | None = None,
     stdin_fd: int = 0,
-    watch: MakeWatch = Watch,
+    watch: MakeWatch | None = None,
     flight: Callable[[], FlightRecorder | None] = lambda: None,
     keep: Callable[[], Keep | None] = lambda: None,
     not_kept: str = "",
@@ -310,7 +316,15 @@ def live(
     """
 
     def make_source(stop: StopEvent) -> LogRouter:
-        return LogRouter(opener(_reader(tz, year), _store, clock, stop, stdin_fd))
+        router = LogRouter(opener(_reader(tz, year), _store, clock, stop, stdin_fd))
+        if wanted.log is not None:
+            router.point(LogAddress(wanted.log, wanted.log))
+        return router
+
+    def make_watch(source: object, log: Callable[[], LogState]) -> Watch:
+        from ds4top.watch import Watch
+
+        return (watch or Watch)(wanted, cast(LogRouter, source), log, clock)
 
     recorder = None
     if record is not None:
@@ -325,7 +339,7 @@ def live(
         clock,
         tz=tz,
         recorder=recorder,
-        watch=lambda router, log: watch(wanted, cast(LogRouter, router), log, clock),
+        watch=make_watch,
         flight=flight,
         keep=keep,
         not_kept=not_kept,
@@ -348,6 +362,7 @@ def replay(
     ``RecordingError`` for a recording that cannot be read, ``OSError`` for a missing file.
     """
     from ds4top.sources.replay import ReplayClock, ReplaySource
+    from ds4top.watch import Watch, recorded_sample
 
     monotonic = None if fixed else SYSTEM_CLOCK.monotonic
     clock = ReplayClock(speed, monotonic)
@@ -356,7 +371,7 @@ def replay(
     def store(source: object, log: Callable[[], LogState]) -> Watch:
         return Watch(Wanted(), LogRouter(opener(_reader(tz, year), _store)), log, clock.clock())
 
-    return Session(
+    session = Session(
         lambda stop: ReplaySource(track, clock, _reader(tz, year), recorded_sample),
         os.path.abspath(path),
         clock.clock(),
@@ -364,6 +379,8 @@ def replay(
         replay_clock=clock,
         watch=store,
     )
+    assert session.watch is not None
+    return session
 
 
 def _track(path: str, tz: tzinfo | None, year: int | None) -> Track:

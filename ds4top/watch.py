@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,23 +48,10 @@ from ds4top.sources.plainget import PlainGetter
 from ds4top.sources.procfs import ProcFs
 from ds4top.sources.samples import SourceError
 from ds4top.sources.vitals import VitalSigns
+from ds4top.wanted import Wanted as Wanted
 
 KV_NAME, MODELS_NAME, METRICS_NAME = "KV directory", "/v1/models", "/metrics"
 _NEWEST = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the user said of the server; ``None`` is found out."""
-
-    pid: int | None = None
-    exe: str | None = None
-    url: str | None = None
-    log: str | None = None
-    kv_dir: str | None = None
-    demo: str = ""
-    warning_bytes: int | None = None
-    critical_bytes: int | None = None
 
 
 class Watch:

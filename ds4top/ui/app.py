@@ -52,6 +52,7 @@ INTERVALS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 _SEEK_S = 30.0
 _MACHINE_S = 0.2
 """The machine is looked at once the first picture is painted, which it would only delay."""
+_FIRST_TICKS_S = (0.01, 0.03, 0.08, 0.3, 0.6)
 _SETTLED_S = 1.0
 _ACTS_S = 0.6
 
@@ -175,7 +176,7 @@ class Ds4top(Keeping, Previewing, App[None]):
             self.set_timer(_MACHINE_S, self.session.start_machine)
             self._timer = self.set_interval(self.look.interval_s, self.tick)
             # The first figures as soon as the source has them, not a whole interval later.
-            for delay_s in (0.05, 0.3, 0.6):
+            for delay_s in _FIRST_TICKS_S:
                 self.set_timer(delay_s, self.tick)
             self.set_timer(_SETTLED_S, _settle)
             self.set_timer(_ACTS_S, self.acts.start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from threading import Event
 
@@ -25,7 +26,8 @@ class Reading:
 
     def __init__(self, path: Path) -> None:
         self._changed = Event()
-        self.pages = LogPages(str(path), self._changed.set)
+        # A clock that runs: every step of its thread is told.
+        self.pages = LogPages(str(path), self._changed.set, count().__next__)
         self.pages.start()
 
     def look(self) -> None:
@@ -188,11 +190,21 @@ def test_a_line_without_an_end(reading: Reading) -> None:
 
 def test_a_search_is_stopped_and_keeps_what_it_found(tmp_path: Path) -> None:
     path = tmp_path / "big.log"
-    path.write_bytes(b"needle\n" + b"hay and straw and more of it\n" * 1_500_000)
+    path.write_bytes(b"needle\n" + b"hay and straw and more of it\n" * 200_000)
     reading = Reading(path)
+    told, go_on = Event(), Event()
+
+    def at_first_match() -> None:
+        # The thread that searches waits in here, so that there is something left to stop.
+        if reading.pages.shape.found == 1:
+            told.set()
+            assert go_on.wait(WAIT_S)
+
+    reading.pages.on_change = at_first_match
     reading.pages.search((b"needle",))
-    reading.wait(lambda: reading.pages.shape.found == 1)
+    assert told.wait(WAIT_S)
     assert reading.pages.stop_search()
+    go_on.set()
     shape = reading.pages.shape
     assert not shape.searching
     assert shape.searched_bytes < shape.size_bytes

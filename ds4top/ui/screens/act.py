@@ -51,7 +51,8 @@ class ActScreen(Scroller):
 
     def fill(self) -> None:
         """Rows and question, as of now."""
-        if not self.is_mounted:
+        if not self.query(TableView):
+            # Not put together yet, or taken apart already.
             return
         paper = self.query_one(TableView)
         asked = self.question()
