@@ -9,7 +9,6 @@ from ds4top.core.model import SourceHealth
 from ds4top.sources.samples import SourceError
 from ds4top.sources.supervisor import Beat
 
-STALE_S = 2.0
 STUCK_S = 5.0
 _STATES = {"not_found": "missing", "permission": "denied", "unsupported": "missing"}
 REPLAYED = ("process", "memory", "GPU (NVML)", "KV directory", "/v1/models", "/metrics")

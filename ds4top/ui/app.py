@@ -42,11 +42,6 @@ from ds4top.view.look import WINDOWS_S, Look
 from ds4top.view.rates import RateBook
 from ds4top.view.today import Today, TodayBook
 
-DRIVEN = (
-    "headroom-low", "collapse", "tenant", "swap", "refault", "blocks", "oom", "poison", "no-memory",
-    "low-power", "thermal", "gpu-lost", "nvml-hang", "nothing",
-)  # fmt: skip
-"""What the machine under the demo can be brought to."""
 INTERVALS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 _SEEK_S = 30.0
 _MACHINE_S = 0.2
@@ -216,24 +211,14 @@ class Ds4top(Keeping, Previewing, App[None]):
                 )
         for name in sorted(self.available_themes):
             yield SystemCommand(f"Theme {name}", "look.theme", ThemeChoice(self, name))
-        if self.session.drive is not None:
-            for kind in DRIVEN:
-                yield SystemCommand(
-                    f"Demo: {kind}", "bring the simulated machine there", self._driver_of(kind)
-                )
+        for kind, drive in self.session.driven.items():
+            yield SystemCommand(f"Demo: {kind}", "bring the simulated machine there", drive)
 
     def _runner(self, action: str):  # type: ignore[no-untyped-def]
         async def run() -> None:
             await self.run_action(action)
 
         return run
-
-    def _driver_of(self, kind: str):  # type: ignore[no-untyped-def]
-        def drive() -> None:
-            if self.session.drive is not None:
-                self.session.drive(kind)
-
-        return drive
 
     def _change(self, look: Look, word: str = "") -> None:
         self.look = look
