@@ -22,6 +22,7 @@ from ds4top.core.config import Config, settle
 from ds4top.core.derive import Status
 from ds4top.core.model import Model
 from ds4top.core.standing import standing
+from ds4top.core.units import count_of
 from ds4top.session import Session
 from ds4top.ui import theme as themes
 from ds4top.ui.acts import Acts
@@ -263,7 +264,8 @@ class Ds4top(Keeping, Previewing, App[None]):
             return
         last = max(len(self.model.log.requests) - 1, 0)
         back = min(max(self.look.history - step, 0), last)
-        self._change(replace(self.look, history=back), f"{back} turns back" if back else "now")
+        said = f"{count_of(back, 'turn')} back" if back else "now"
+        self._change(replace(self.look, history=back), said)
 
     def action_window(self) -> None:
         """The next window of the plots."""
