@@ -23,6 +23,7 @@ from ds4top.core.derive import Status
 from ds4top.core.model import Model
 from ds4top.core.standing import standing
 from ds4top.core.units import count_of
+from ds4top.reach.configfile import config_path
 from ds4top.session import Session
 from ds4top.ui import theme as themes
 from ds4top.ui.acts import Acts
@@ -49,6 +50,10 @@ _MACHINE_S = 0.2
 """The machine is looked at once the first picture is painted, which it would only delay."""
 _SETTLED_S = 1.0
 _ACTS_S = 0.6
+
+
+def _own_themes() -> Path:
+    return config_path(None, os.environ).parent / "themes"
 
 
 def _settle() -> None:
@@ -117,7 +122,7 @@ class Ds4top(Keeping, Previewing, App[None]):
         session.on_reset = self.log_book.clear
 
     def _choose_theme(self, wanted: str | None) -> list[str]:
-        found = themes.find()
+        found = themes.find(_own_themes())
         for theme in found.by_name.values():
             self.register_theme(theme.to_textual())
         problems = list(found.problems)
@@ -295,7 +300,7 @@ class Ds4top(Keeping, Previewing, App[None]):
 
     def action_next_theme(self) -> None:
         """The next of our themes."""
-        names = sorted(themes.find().by_name)
+        names = sorted(themes.find(_own_themes()).by_name)
         at = names.index(self.theme) if self.theme in names else -1
         self.theme = names[(at + 1) % len(names)]
         self._change(self.look, f"theme {self.theme}")
