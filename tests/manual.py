@@ -23,7 +23,7 @@ EXITS = (
     ("0", "done"),
     (
         "1",
-        "a control command failed or was rolled back; config init wrote nothing; status: warning",
+        "a control command failed or was rolled back; config init failed; status: warning",
     ),
     ("2", "a control command was refused; status: critical"),
     ("3", "no server; status: unknown"),
@@ -38,7 +38,7 @@ FILES = (
     (
         "~/.local/state/ds4top/",
         "history.sqlite, blackbox.ring, journal.jsonl of what was done, parked.json (the way back),"
-        " choice.json (the server chosen), logs/ (of servers that ds4top started), exports/ (views and"
+        " choice.json (the server chosen), logs/ (of servers it started), exports/ (views and"
         " pictures of them)",
     ),
 )
