@@ -65,16 +65,19 @@ def parts_bar(parts: Parts, width: int, look: Look) -> Row:
 
 def trend(track: MemoryTrack) -> str:
     """Whether headroom gets better or worse, by its slope; a slow one over ten minutes."""
-    slope, digits, per_s, unit = track.slope(), 2, 1, "s"
+    slope = track.slope()
     if slope is None:
         return ""
+    # Per unit: its seconds, decimals and cells.
+    unit, form = "s", (1, 2, 5)
     if abs(slope) < 0.05 * GIB:
         slope = track.slope(600.0)
         if slope is None or abs(slope) * _HOUR_S < 0.05 * GIB:
             return "steady"
-        digits, per_s, unit = (1, 60, "min") if abs(slope) > GIB / 60 else (1, _HOUR_S, "h")
+        unit, form = ("min", (60, 1, 4)) if abs(slope) > GIB / 60 else ("h", (_HOUR_S, 1, 5))
+    per_s, digits, cells = form
     word = "falling" if slope < 0 else "rising"
-    return f"{word} {fmt_gib(abs(slope) * per_s, digits, width=5)} GiB/{unit}"
+    return f"{word} {fmt_gib(abs(slope) * per_s, digits, width=cells)} GiB/{unit}"
 
 
 def headroom_row(model: Model, status: Status, label: str = "headroom ") -> Row:

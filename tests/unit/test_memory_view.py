@@ -57,9 +57,9 @@ def section(lines: list[str], title: str) -> list[str]:
         (-0.1, "falling   0.1 GiB/h"),
         (36.0, "rising  36.0 GiB/h"),
         (-59.9, "falling  59.9 GiB/h"),
-        (-66.0, "falling   1.1 GiB/min"),
-        (90.0, "rising   1.5 GiB/min"),
-        (-179.0, "falling   3.0 GiB/min"),
+        (-66.0, "falling  1.1 GiB/min"),
+        (90.0, "rising  1.5 GiB/min"),
+        (-179.0, "falling  3.0 GiB/min"),
         (-360.0, "falling  0.10 GiB/s"),
         (-7_416.0, "falling  2.06 GiB/s"),
     ],
@@ -80,7 +80,7 @@ def test_a_fast_change_that_is_over_is_told_by_the_minute() -> None:
     for count in range(1, 402):
         at = spark(1.0 + count, max(30.0 - 2.0 * count, 20.0))
         found.machine.take_memory(at, found.log, standing(found).state)
-    assert trend(found.machine.memory) == "falling   1.5 GiB/min"
+    assert trend(found.machine.memory) == "falling  1.5 GiB/min"
 
 
 def test_what_fits_alone_and_beside_an_image_model() -> None:
