@@ -28,7 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         gc.disable()
         command = importlib.import_module(found[1])
         gc.enable()
-        return int(command.main(args))
+        try:
+            return int(command.main(args))
+        except BrokenPipeError:
+            # The reader has seen enough (``| head``); nothing more may be written, at exit neither.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 0
     if words and not words[0].startswith("-"):
         return _complain(f"no command named {words[0]}; ds4top --help lists them")
     return _dashboard(build_parser().parse_args(words))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ds4top.archive.paths import HISTORY, machine_key
@@ -18,7 +19,7 @@ from ds4top.sources.logroute import LogRouter
 from ds4top.sources.nvml import NvmlSource
 from ds4top.sources.procfs import ProcFs
 from ds4top.standin.demo import DemoServer
-from ds4top.standin.gb10 import TOTAL_BYTES, SimulatedGb10
+from ds4top.standin.gb10 import KINDS, TOTAL_BYTES, SimulatedGb10
 from ds4top.standin.state import StateReader
 from ds4top.watch import Watch
 
@@ -98,7 +99,7 @@ def demo_session(speed: float, stack: ExitStack, record: str | None = None) -> S
 
     wanted = Wanted(log=str(demo.log_path), demo=demo.mark)
     session = live(wanted, record=record, watch=watch, keep=keep)
-    session.drive = gb10.drive
+    session.driven = {kind: partial(gb10.drive, kind) for kind in KINDS}
     session.acting_place = ActingPlace(
         demo.workdir / "ds4top", demo.mark, memory_of(gb10), plain=True
     )

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from ds4top.core.machine import Machine
 from ds4top.core.model import SourceHealth
+from ds4top.core.units import count_of
 from ds4top.sources.samples import SourceError
 from ds4top.sources.supervisor import Beat
 
-STALE_S = 2.0
 STUCK_S = 5.0
 _STATES = {"not_found": "missing", "permission": "denied", "unsupported": "missing"}
 REPLAYED = ("process", "memory", "GPU (NVML)", "KV directory", "/v1/models", "/metrics")
@@ -39,7 +39,8 @@ def no_server(machine: Machine) -> str:
         return f"process {machine.absent_pid} is not there; without --pid ds4top finds the server"
     if machine.servers:
         pids = ", ".join(str(each.target.pid) for each in machine.servers)
-        return f"{len(machine.servers)} servers run ({pids}) and none is chosen: press c, or --pid"
+        run = "server runs" if len(machine.servers) == 1 else "servers run"
+        return f"{len(machine.servers)} {run} ({pids}) and none is chosen: press c, or --pid"
     if machine.blind:
         return f"no server is seen: {machine.blind}"
     return "no server is running, so no log is read"
@@ -114,7 +115,7 @@ def details_of(machine: Machine) -> dict[str, str]:
     else:
         details["process"] = "no ds4-server or llama-server runs here"
     if vitals is not None:
-        details["vitals"] = f"pid {vitals.pid}, {vitals.threads} threads"
+        details["vitals"] = f"pid {vitals.pid}, {count_of(vitals.threads, 'thread')}"
     sample = machine.memory.sample
     if sample is not None:
         details["memory"] = f"{sample.total_bytes / (1 << 30):.1f} GiB in all"
@@ -124,12 +125,17 @@ def details_of(machine: Machine) -> dict[str, str]:
         details["GPU (NVML)"] = f"{gpus[0].name or 'GPU'}, {kind}"
     if server is not None:
         known = (
-            "its --help is not known" if machine.flags is None else f"{len(machine.flags)} flags"
+            "its --help is not known"
+            if machine.flags is None
+            else count_of(len(machine.flags), "flag")
         )
         details["launch"] = known
     kv, models, metrics = machine.kv, machine.models, machine.metrics
     if kv is not None:
-        details["KV directory"] = f"{len(kv.entries)} entries, {kv.headers_read:,} headers read"
+        details["KV directory"] = (
+            f"{count_of(len(kv.entries), 'entry', 'entries')},"
+            f" {count_of(kv.headers_read, 'header')} read"
+        )
     if models is not None:
         ready = "" if models.ready else f", not ready: {models.message}"
         details["/v1/models"] = f"answers in {models.latency_s * 1000:.1f} ms{ready}"
@@ -137,7 +143,7 @@ def details_of(machine: Machine) -> dict[str, str]:
         details["/metrics"] = f"{metrics.form}, {len(metrics.metrics)} series"
     kernel = machine.kernel
     details["kernel log"] = (
-        f"{len(kernel.kills)} OOM kills, {len(kernel.xids)} Xid,"
+        f"{count_of(len(kernel.kills), 'OOM kill')}, {len(kernel.xids)} Xid,"
         f" {kernel.no_memory} NV_ERR_NO_MEMORY"
     )
     if machine.kernel_route:

@@ -16,10 +16,9 @@ from ds4top.archive.paths import state_dir
 from ds4top.cli import zone_of
 from ds4top.core.config import Config, Scalar
 from ds4top.core.process import DEMO_MARK
-from ds4top.core.units import GIB
-from ds4top.reach.choice import last_choice
+from ds4top.reach.choice import wanted_of
 from ds4top.reach.configfile import load
-from ds4top.session import ActingPlace, Session, Wanted, live, replay
+from ds4top.session import ActingPlace, Session, live, replay
 from ds4top.sources.base import SourceFault
 from ds4top.view.keymap import ACTIONS
 from ds4top.view.look import Look
@@ -112,23 +111,11 @@ def _session(args: argparse.Namespace, config: Config, stdin_fd: int, stack: Exi
         return demo_session(args.speed or 1.0, stack, args.record)
     if args.replay:
         return replay(args.replay, speed=args.speed or 1.0, tz=tz, year=args.year)  # type: ignore[arg-type]
-    log = config.text("server.log")
-    # Inside a demo its servers are meant, and no other.
     demo = os.environ.get(DEMO_MARK, "")
-    wanted = Wanted(
-        pid=config.whole("server.pid"),
-        exe=last_choice(os.environ) if config.flag("history.keep") else None,
-        url=config.text("server.url"),
-        log=os.path.abspath(log) if log not in (None, "-") else log,
-        kv_dir=config.text("server.kv_dir"),
-        demo=demo,
-        warning_bytes=int(config.number("memory.warning_gib") * GIB),
-        critical_bytes=int(config.number("memory.critical_gib") * GIB),
-    )
-    wants = config.flag("history.keep")
+    wanted = wanted_of(config, demo)
     why = "--no-history, or history.keep = false"
-    if wants:
-        why = "a log that is piped in is not kept" if log == "-" else ""
+    if config.flag("history.keep"):
+        why = "a log that is piped in is not kept" if wanted.log == "-" else ""
     if not why and state_dir(os.environ) is None:
         why = "no home: set XDG_STATE_HOME"
 

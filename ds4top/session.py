@@ -7,7 +7,7 @@ calls. Nothing in here knows Textual, so that ``status`` and tests can use it al
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
@@ -117,8 +117,8 @@ class Session:
         self.model = Model(self._reducer.state, clock.wall(), Machine(), name, tz)
         self.acting_place: ActingPlace | None = None
         """Where its server can be acted on; ``None`` for a replay."""
-        self.drive: Callable[[str], None] | None = None
-        """Of a demo: brings its machine into one of the states that an alert is about."""
+        self.driven: Mapping[str, Callable[[], None]] = {}
+        """Of a demo: by name, what brings its machine into a state that an alert is about."""
         self.on_log: Callable[[bytes], None] | None = None
         self.on_reset: Callable[[], None] | None = None
 
@@ -331,8 +331,10 @@ def live(
         import platform
 
         from ds4top.archive.record import Recorder
+        from ds4top.core.secrets import masked
 
-        recorder = Recorder(record, {"name": platform.node()}, __version__, clock=clock)
+        host = {"name": platform.node()}
+        recorder = Recorder(record, host, __version__, masked, clock)
     session = Session(
         make_source,
         "",

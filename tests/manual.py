@@ -21,7 +21,10 @@ NAME = "ds4top \\- the instrument panel for ds4\\-server on an NVIDIA DGX Spark"
 
 EXITS = (
     ("0", "done"),
-    ("1", "a control command failed, or was rolled back; status: warning"),
+    (
+        "1",
+        "a control command failed or was rolled back; config init failed; status: warning",
+    ),
     ("2", "a control command was refused; status: critical"),
     ("3", "no server; status: unknown"),
     ("64", "wrong usage, or a screen asked for without a terminal"),
@@ -32,7 +35,28 @@ EXITS = (
 FILES = (
     ("~/.config/ds4top/config.toml", "settings; ds4top config init writes one with every key"),
     ("~/.config/ds4top/themes/", "themes of your own, a TOML file each"),
-    ("~/.local/state/ds4top/", "history, black box, journal of what was done"),
+    (
+        "~/.local/state/ds4top/",
+        "history.sqlite, blackbox.ring, journal.jsonl of what was done, parked.json (the way back),"
+        " choice.json (the server chosen), logs/ (of servers it started), exports/ (views and"
+        " pictures of them)",
+    ),
+)
+ENVIRONMENT = (
+    ("DS4TOP_CONFIG", "the config file, where --config does not name one"),
+    ("DS4TOP_SECTION_KEY", "a setting by its name: DS4TOP_SCREEN_THEME, DS4TOP_SERVER_LOG"),
+    ("DS4TOP_API_KEY", "sent to the server, where it stands behind an API key"),
+    ("NO_COLOR", "no colours"),
+    ("XDG_CONFIG_HOME, XDG_STATE_HOME", "other folders than ~/.config and ~/.local/state"),
+)
+EXAMPLES = (
+    ("ds4top", "watch the server that runs on this machine"),
+    ("ds4top --demo", "try everything without a server"),
+    ("journalctl -fu ds4 -o short-iso | ds4top --log -", "a log that comes through a pipe"),
+    ("ds4top report server.log --since 24h", "the last 24 hours in figures"),
+    ("ds4top status --line", "one line for a prompt or the status bar of tmux"),
+    ("ds4top restart --no-mmap --dry-run", "what a switch would do"),
+    ("ds4top run -- ds4-server -m MODEL", "start a server that outlives ds4top"),
 )
 
 
@@ -75,8 +99,10 @@ def page() -> str:
         str(manual).rstrip().replace(".SH NAME\nds4top\n", f".SH NAME\n{NAME}\n"),
         *pairs("KEYS", keys),
         *pairs("SETTINGS", settings),
+        *pairs("ENVIRONMENT", list(ENVIRONMENT)),
         *pairs("FILES", list(FILES)),
         *pairs("EXIT STATUS", list(EXITS)),
+        *pairs("EXAMPLES", list(EXAMPLES)),
     ]
     return "\n".join(parts) + "\n"
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ds4top.core.plan import Spec
+from ds4top.core.proctext import parse_command_line, parse_environment, parse_status
 
 _DELETED = " (deleted)"
 
@@ -19,20 +20,9 @@ def _text(path: Path) -> str:
     return os.fsdecode(path.read_bytes())
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.removesuffix("\0").split("\0")) if text else ()
-
-
-def _environment(text: str) -> tuple[tuple[str, str], ...]:
-    pairs = (word.partition("=") for word in text.split("\0") if word)
-    return tuple((name, value) for name, found, value in pairs if found and name)
-
-
 def _umask(status: str) -> int | None:
-    for line in status.splitlines():
-        if line.startswith("Umask:"):
-            return int(line.split()[1], 8)
-    return None
+    value = parse_status(status).get("Umask")
+    return int(value, 8) if value else None
 
 
 def _limits(text: str) -> tuple[tuple[str, str, str], ...]:
@@ -69,8 +59,8 @@ def started_in(cwd: str, argv: tuple[str, ...], environment: Mapping[str, str]) 
 def capture(pid: int, proc: Path = Path("/proc")) -> Spec:
     """All that starts it again. Raises ``OSError`` where it may not be read, ``ValueError``."""
     root = proc / str(pid)
-    argv = _words(_text(root / "cmdline"))
-    env = _environment(_text(root / "environ"))
+    argv = parse_command_line(_text(root / "cmdline"))
+    env = parse_environment(_text(root / "environ"))
     if not argv:
         raise ValueError(f"process {pid} has no command line")
     exe = os.readlink(root / "exe").removesuffix(_DELETED)

@@ -8,7 +8,6 @@ Sources: docker-inspect(1), docker-run(1), podman-inspect(1).
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,9 +16,8 @@ from typing import Any
 from ds4top.control.ask import Ask, ask
 from ds4top.control.units import explained
 from ds4top.core.plan import Env, Supervisor
-from ds4top.core.process import shown_argv
+from ds4top.core.secrets import is_secret, shown_argv
 
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|AUTH|CRED", re.IGNORECASE)
 _COMPOSE = "com.docker.compose.project"
 _FILES = "com.docker.compose.project.config_files"
 
@@ -104,7 +102,7 @@ def recreate(
     env = dict(pair.partition("=")[::2] for pair in _list(data, "Config", "Env"))
     env = {key: value for key, value in env.items() if key not in env_unset} | dict(env_set)
     for key, value in env.items():
-        words += ["-e", key if _SECRET.search(key) else f"{key}={value}"]
+        words += ["-e", key if is_secret(key) else f"{key}={value}"]
     entry = _list(data, "Config", "Entrypoint")
     given = [str(word) for word in _list(data, "Config", "Cmd")]
     whole = [str(data.get("Path", "")), *map(str, _list(data, "Args"))]

@@ -185,7 +185,7 @@ class Executor:
     def _identity(self) -> Target | None:
         try:
             return identity_of(self._pid, self._world.proc)[0] if self._pid else None
-        except (OSError, ValueError, IndexError):
+        except (OSError, ValueError):
             return None
 
     def _tell(self, number: int, state: str, words: str, started: Target | None = None) -> None:

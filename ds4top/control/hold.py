@@ -11,6 +11,7 @@ import select
 import signal
 from pathlib import Path
 
+from ds4top.core.proctext import parse_stat
 from ds4top.core.target import Target
 
 _ZOMBIE = "Z"
@@ -23,12 +24,9 @@ class NotTheTargetError(Exception):
 def identity_of(pid: int, proc: Path = Path("/proc")) -> tuple[Target, str]:
     """Identity and state letter of a process. Raises ``OSError`` or ``ValueError``."""
     text = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    # The name may hold blanks and brackets: fields count from the last bracket (proc_pid_stat(5)).
-    head, _, tail = text.rpartition(")")
-    fields = tail.split()
-    comm = head.partition("(")[2]
+    stat = parse_stat(text)
     boot_id = (proc / "sys" / "kernel" / "random" / "boot_id").read_text().strip()
-    return Target(pid, int(fields[19]), boot_id, comm), fields[0]
+    return Target(pid, stat.start_ticks, boot_id, stat.comm), stat.state
 
 
 class Hold:
@@ -53,7 +51,7 @@ class Hold:
         pid = self.target.pid
         try:
             found, state = identity_of(pid, self._proc)
-        except (OSError, ValueError, IndexError) as error:
+        except (OSError, ValueError) as error:
             raise NotTheTargetError(f"process {pid} cannot be read any more") from error
         if found != self.target:
             raise NotTheTargetError(

@@ -7,7 +7,6 @@ tmux gives what it starts ``TMUX`` (socket, server's pid, session) and ``TMUX_PA
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +15,14 @@ from ds4top.control.ask import Ask, ask
 from ds4top.core.plan import Spec, Supervisor
 from ds4top.core.process import ServerProcess
 from ds4top.core.proctext import parse_environment
+from ds4top.core.secrets import OF_MODEL, is_secret
 from ds4top.core.supervision import SHELLS
 from ds4top.sources.procfs import ProcFs
 
 PLAIN = Supervisor("none")
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|AUTH|CRED", re.IGNORECASE)
 _FORMAT = "#{pane_id} #{pane_pid} #{pane_tty}"
 BACK_LOOKS = 30
 """Looks in a row, ten a second."""
-_MODELS = ("DS4_", "CUDA_", "NVIDIA_", "LD_LIBRARY_PATH", "OMP_", "MALLOC_", "GGML_", "LLAMA_")
 
 
 def tmux_of(server: ServerProcess, spec: Spec | None) -> tuple[tuple[str, ...], str]:
@@ -77,7 +75,7 @@ def supervisor_of(
     if shell.removeprefix("-") not in SHELLS:
         why = f"in pane {pane} it is run by {shell}: restart that there"
         return replace(base, no_restart=base.no_restart or why)
-    secrets = [name for name, _ in base.pane_env if _SECRET.search(name)]
+    secrets = [name for name, _ in base.pane_env if is_secret(name)]
     if secrets and base.no_restart is None:
         why = f"{', '.join(secrets)} of its environment would be typed in plain sight"
         base = replace(base, no_restart=why)
@@ -145,5 +143,5 @@ def _missing(
     return tuple(
         (name, value)
         for name, value in spec.env
-        if name.startswith(_MODELS) and own.get(name) != value
+        if name.startswith(OF_MODEL) and own.get(name) != value
     )

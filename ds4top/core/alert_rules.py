@@ -13,6 +13,8 @@ from ds4top.core.units import GIB, fmt_age, fmt_duration, fmt_gib, fmt_pct, fmt_
 
 MemoryLevel = Literal["ok", "warning", "critical", "unknown"]
 LEAVE_BYTES = GIB
+_TOLD_BYTES_PER_S = 0.05 * GIB
+"""A slower fall would read as one of 0.0."""
 CRITICAL_S = 10.0
 CONTEXT_SHARE, CONTEXT_LEAVE = 0.8, 0.78
 SLOW_RATIO, SLOW_LEAVE, SLOW_SAMPLES = 0.8, 0.85, 3
@@ -85,7 +87,7 @@ def _headroom(f: AlertFacts, slack: bool) -> Said | None:
     what = "headroom after this load" if f.loading else "headroom"
     figure = f"{fmt_gib(judged)} GiB"
     slope = f.slope_bytes_per_s
-    if slope is not None and slope < 0 and not f.loading:
+    if slope is not None and slope < -_TOLD_BYTES_PER_S and not f.loading:
         figure += f", falling {fmt_gib(-slope)} GiB/s"
         if f.to_zero_s is not None:
             figure += f", gone in {fmt_duration(f.to_zero_s)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import tzinfo
 from math import floor
 
@@ -373,9 +373,3 @@ def divergences(diverged_at: Mapping[int, int]) -> list[Divergence]:
         else:
             found.append(Divergence(common, common, count))
     return sorted(found, key=lambda d: (-d.count, d.from_tokens))
-
-
-@dataclass(slots=True)
-class _Clock:
-    tz: tzinfo | None
-    names: dict[float, str] = field(default_factory=dict)

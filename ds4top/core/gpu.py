@@ -154,10 +154,6 @@ _SEEN_S = 15.0
 _DAY_S = 86_400.0
 _MEAN_S = 10.0
 _LEAST_TOKENS = 50
-LOW_POWER_MEND = (
-    "low-power state of GB10; known workaround: unplug the supply from wall and device for 60 s"
-    " (a reboot usually does not clear it, some units need a replacement)"
-)
 
 
 def low_look(sample: GpuSample) -> bool | None:

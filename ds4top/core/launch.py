@@ -15,8 +15,9 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from ds4top.core.helptext import Flag, by_name
-from ds4top.core.launch_env import SHOWN, VARIABLES, ZEROS, shown
+from ds4top.core.launch_env import VARIABLES, ZEROS
 from ds4top.core.launch_units import UnitSource, env_files, env_source, exec_source
+from ds4top.core.secrets import SHOWN, shown
 from ds4top.core.state import Life
 
 Origin = Literal[

@@ -1,4 +1,4 @@
-"""Environment variables that change what the server does, and what may be shown of any.
+"""Environment variables that change what the server does.
 
 Names and effects: ds4_cuda.cu, ds4.c and ds4_server.c at 8d57664 (May 2026), d881f2a (June) and
 b030961 (August). Most ``DS4_CUDA_*`` are tests of presence: set to 0 they still switch on.
@@ -6,23 +6,11 @@ b030961 (August). Most ``DS4_CUDA_*`` are tests of presence: set to 0 they still
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-MASK = "***"
-SHOWN = (
-    "DS4_", "CUDA_", "NVIDIA_", "LD_LIBRARY_PATH", "OMP_", "MALLOC_", "GGML_", "LLAMA_",
-    "MTMD_", "HF_TOKEN",
-)  # fmt: skip
-"""What concerns the model; everything else of an environment stays unshown."""
-
 ZEROS = frozenset({"0", "false", "off", "no"})
 """Values that look like off, and are on where the presence alone counts."""
-
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|AUTH|CRED", re.IGNORECASE)
-_COUNTS = re.compile(r"tokens", re.IGNORECASE)
-_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +65,3 @@ VARIABLES: Mapping[str, Variable] = {
     "DS4_DSPARK_CACHE_RESERVE_GB": _V("GB kept back from the DSpark cache", presence=False),
 }  # fmt: skip
 """By name. A value of one that is no test of presence is taken as it stands."""
-
-
-def is_secret(name: str) -> bool:
-    """Whether a value of this name is never shown. Counts of tokens are no secrets."""
-    if name in VARIABLES:
-        return False
-    counted = _COUNTS.sub("", name) if name.startswith("-") else name
-    return _SECRET.search(counted) is not None
-
-
-def shown(name: str, value: str) -> str:
-    """The value as it may be shown: masked by its name, or a login inside an address."""
-    return MASK if is_secret(name) else _LOGIN.sub(MASK + "@", value)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ds4top.core.launch_env import shown
+from ds4top.core.secrets import shown
 
 Kind = Literal["unit file", "drop-in"]
 _PATH = re.compile(r"# (?P<path>/\S.*\.(?:service|conf))")

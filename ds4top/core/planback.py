@@ -18,7 +18,7 @@ from ds4top.core.plan import (
     WriteDropIn,
 )
 from ds4top.core.plansteps import COMMAND_S, START_S, typed
-from ds4top.core.process import shown_argv
+from ds4top.core.secrets import shown_argv
 
 _REMAIN = "remain-on-exit"
 

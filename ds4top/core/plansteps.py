@@ -27,7 +27,7 @@ from ds4top.core.plan import (
     WaitMemory,
     WriteDropIn,
 )
-from ds4top.core.process import shown_argv
+from ds4top.core.secrets import shown_argv
 from ds4top.core.switch import TAKEN_BACK, Change, NoWayError
 from ds4top.core.unitfile import drop_in
 from ds4top.core.units import GIB, fmt_gib

@@ -25,36 +25,6 @@ DEFAULT_LOCK = "/tmp/ds4.lock"
 DEMO_MARK = "DS4TOP_DEMO"
 DEMO_FLAG = "--standin-leash"
 """Told from the command line where the environment may not be read; its folder is the mark."""
-MASK = "***"
-
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|AUTH|CRED", re.IGNORECASE)
-_SHOWN = ("DS4_", "CUDA_", "NVIDIA_", "LD_LIBRARY_PATH", "OMP_", "MALLOC_", "GGML_", "LLAMA_")
-_SECRET_FLAGS = re.compile(r"^--?(api-key|api-key-file|hf-token|token|password|secret)(=|$)")
-
-
-def shown_environment(env: Env) -> Env:
-    """What may be shown of an environment: what concerns the model, secrets masked."""
-    return tuple(
-        (name, MASK if _SECRET.search(name) else value)
-        for name, value in env
-        if name.startswith(_SHOWN)
-    )
-
-
-def shown_argv(argv: Sequence[str]) -> tuple[str, ...]:
-    """A command line with the values of secrets masked."""
-    out: list[str] = []
-    hide = False
-    for word in argv:
-        found = _SECRET_FLAGS.match(word)
-        if hide:
-            out.append(MASK)
-        elif found and found[2] == "=":
-            out.append(word.partition("=")[0] + "=" + MASK)
-        else:
-            out.append(word)
-        hide = found is not None and found[2] == ""
-    return tuple(out)
 
 
 def flag_value(argv: Sequence[str], *names: str) -> str | None:

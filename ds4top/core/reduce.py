@@ -88,7 +88,7 @@ class Reducer(LifeReducer):
     # lookups -------------------------------------------------------------------------------
 
     def _clear_lookup(self) -> None:
-        self.state.lookup_at = self.state.lookup_miss = None
+        self.state.lookup_at = None
         self._lookups.clear()
         self._pending_hits.clear()
         self._continuation = None
@@ -111,7 +111,6 @@ class Reducer(LifeReducer):
         self._lookups.append(e)
         del self._lookups[:-16]
         state.misses.append(e)
-        state.lookup_miss = e
         state.lookup_at = self._heard_of(e.at)
         self._save_ms = 0.0
         self._continuation = None
@@ -172,7 +171,7 @@ class Reducer(LifeReducer):
             self._clear_lookup()
         elif request.hit is not None:
             self._pending_hits.remove(request.hit)
-        state.lookup_at = state.lookup_miss = self._continuation = None
+        state.lookup_at = self._continuation = None
         self._save_ms = 0.0
         if state.limit is not None:
             request.marks = []

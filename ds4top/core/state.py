@@ -192,7 +192,6 @@ class LogState:
     requests_dropped: int = 0
     open: list[Request] = field(default_factory=list)
     lookup_at: float | None = None
-    lookup_miss: ev.LiveMiss | None = None
     decode: Samples = field(default_factory=Samples)
     prefill: Samples = field(default_factory=Samples)
     stores: list[ev.KvStored] = field(default_factory=list)

@@ -38,6 +38,11 @@ def fmt_num(
     return (f"{text} {unit}" if unit else text).rjust(width)
 
 
+def count_of(number: int, one: str, many: str = "") -> str:
+    """A count with its noun: ``1 start``, ``3 starts``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def fmt_tokens(tokens: float | None, *, width: int = 0, dash: str = DASH) -> str:
     """Tokens to the last one: ``48,325``."""
     return fmt_num(tokens, width=width, dash=dash)

@@ -1,12 +1,19 @@
-"""Which server was chosen last, kept in ds4top's own folder: by its program."""
+"""Which server is wanted: by flags and config, else the one that was chosen last.
+
+The choice is kept in ds4top's own folder, by the program.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 
 from ds4top.archive.files import write_private
 from ds4top.archive.paths import state_dir
+from ds4top.core.config import Config
+from ds4top.core.units import GIB
+from ds4top.watch import Wanted
 
 CHOICE = "choice.json"
 _SCHEMA = "ds4top.choice/1"
@@ -34,3 +41,18 @@ def last_choice(environment: Mapping[str, str]) -> str | None:
         return None
     exe = data.get("exe")
     return exe if isinstance(exe, str) and exe else None
+
+
+def wanted_of(config: Config, demo: str = "") -> Wanted:
+    """Which server, by flags and config. ``demo``: inside one its servers are meant, no other."""
+    log = config.text("server.log")
+    return Wanted(
+        pid=config.whole("server.pid"),
+        exe=last_choice(os.environ) if config.flag("history.keep") else None,
+        url=config.text("server.url"),
+        log=os.path.abspath(log) if log not in (None, "-") else log,
+        kv_dir=config.text("server.kv_dir"),
+        demo=demo,
+        warning_bytes=int(config.number("memory.warning_gib") * GIB),
+        critical_bytes=int(config.number("memory.critical_gib") * GIB),
+    )

@@ -12,10 +12,11 @@ _FOLDERS = frozenset({"DIR"})
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which shell."""
     parser.add_argument("shell", choices=SHELLS, help="the shell that reads it")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
-        "bash: ds4top completion bash > ~/.local/share/bash-completion/completions/ds4top   "
-        "zsh: ds4top completion zsh > a file named _ds4top in a folder of $fpath   "
-        "fish: ds4top completion fish > ~/.config/fish/completions/ds4top.fish"
+        "bash:  ds4top completion bash > ~/.local/share/bash-completion/completions/ds4top\n"
+        "zsh:   ds4top completion zsh > DIR/_ds4top, DIR being one of $fpath\n"
+        "fish:  ds4top completion fish > ~/.config/fish/completions/ds4top.fish"
     )
 
 

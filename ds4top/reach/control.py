@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -25,8 +24,9 @@ from ds4top.core.config import Config, Scalar
 from ds4top.core.plan import Action, Mode, Outcome, Plan, Progress
 from ds4top.core.process import DEMO_MARK
 from ds4top.keep import recalled
+from ds4top.reach.choice import wanted_of
 from ds4top.reach.configfile import load
-from ds4top.reach.status import look, wanted_of
+from ds4top.reach.status import look
 from ds4top.session import live
 from ds4top.view.planview import outcome_text, plan_json, plan_text, progress_text
 from ds4top.view.rates import RateBook
@@ -91,7 +91,7 @@ def demo_of() -> str:
 
 def seen(config: Config) -> tuple[Situation, list[int]]:
     """One look at the machine, and the servers to choose from where it is not clear which."""
-    session = live(replace(wanted_of(config), demo=demo_of()))
+    session = live(wanted_of(config, demo_of()))
     try:
         look(session)
         model = session.model

@@ -14,7 +14,7 @@ from ds4top.control.act import LOGS, Controller
 from ds4top.control.facts import Gatherer, Situation
 from ds4top.core.plan import Action, Plan, Spawn, Spec, Supervisor, WaitAnswer
 from ds4top.core.plansteps import START_S
-from ds4top.core.process import shown_argv
+from ds4top.core.secrets import shown_argv
 from ds4top.reach.control import Teller, complain, config_of, demo_of, folder_of, say, unhurried
 from ds4top.sources.procfs import ProcFs
 from ds4top.view.planview import outcome_text

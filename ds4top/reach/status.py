@@ -13,15 +13,14 @@ from ds4top.archive.paths import JOURNAL, state_dir
 from ds4top.control.journal import Journal
 from ds4top.control.past import starts_of
 from ds4top.core.alerts import Alert, alerts_now
-from ds4top.core.config import Config
 from ds4top.core.figures import by_context
 from ds4top.core.standing import standing
 from ds4top.core.units import GIB
 from ds4top.keep import recalled
-from ds4top.reach.choice import last_choice
+from ds4top.reach.choice import wanted_of
 from ds4top.reach.configfile import load
 from ds4top.report.jsonout import buckets_json
-from ds4top.session import Session, Wanted, live
+from ds4top.session import Session, live
 from ds4top.sources.logroute import LogRouter
 from ds4top.view.facts import alert_facts
 from ds4top.view.launch import settings_json
@@ -49,20 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pid", type=int, metavar="PID", help="this process")
     parser.add_argument("--log", metavar="FILE", help="its log")
     parser.add_argument("--config", metavar="FILE", help="this config file")
-
-
-def wanted_of(config: Config) -> Wanted:
-    """Which server, by flags and config."""
-    log = config.text("server.log")
-    return Wanted(
-        pid=config.whole("server.pid"),
-        exe=last_choice(os.environ) if config.flag("history.keep") else None,
-        url=config.text("server.url"),
-        log=os.path.abspath(log) if log not in (None, "-") else log,
-        kv_dir=config.text("server.kv_dir"),
-        warning_bytes=int(config.number("memory.warning_gib") * GIB),
-        critical_bytes=int(config.number("memory.critical_gib") * GIB),
-    )
 
 
 def look(session: Session, most_s: float = LOOK_S) -> None:

@@ -17,12 +17,12 @@ from ds4top.core.alerts import Alert
 from ds4top.core.derive import Status
 from ds4top.core.figures import by_context
 from ds4top.core.model import Model
+from ds4top.core.secrets import masked
 from ds4top.core.state import Request
 from ds4top.report.csvout import CsvRows
 from ds4top.report.day import day_report
 from ds4top.report.jsonout import as_json, buckets_json, rfc3339
 from ds4top.view.launch import settings_json, starts_json
-from ds4top.view.mask import masked
 from ds4top.view.rates import RateBook
 from ds4top.view.status import document
 from ds4top.view.today import Today

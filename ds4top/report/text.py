@@ -10,6 +10,7 @@ from ds4top.core.classify import CAUSE_WORDS, Cause, Heat
 from ds4top.core.figures import Bin, Bucket, Report, divergences, percentile
 from ds4top.core.state import End
 from ds4top.core.units import (
+    count_of,
     fmt_duration,
     fmt_gib,
     fmt_k,
@@ -33,11 +34,6 @@ class Section(NamedTuple):
     title: str
     sentences: tuple[str, ...]
     table: Table = ()
-
-
-def count_of(number: int, one: str, many: str = "") -> str:
-    """A count with its noun: ``1 start``, ``3 starts``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def when(at: float | None, tz: tzinfo | None) -> str:
@@ -245,7 +241,8 @@ def sections(report: Report, charset: Charset = UNICODE) -> list[Section]:
         found.append(Section("Prefill against context", (), table))
     found.append(_server(report))
     unknown = [f"{n.name}: {n.detail}" for n in report.sources if n.state != "ok"]
-    lines = f"{report.source.lines:,} lines read, {report.source.unrecognised_lines:,} not known."
+    source = report.source
+    lines = f"{count_of(source.lines, 'line')} read, {source.unrecognised_lines:,} not known."
     found.append(Section("What could not be known", (lines, *unknown)))
     return found
 

@@ -12,7 +12,7 @@ from threading import Event, Thread
 from ds4top.core.events import Event as LogEvent
 from ds4top.sources.backfill import Backfill
 from ds4top.sources.base import SYSTEM_CLOCK, Clock
-from ds4top.sources.logtail import TURN_BYTES, Follower, LogFollower, StreamFollower
+from ds4top.sources.logtail import TURN_BYTES, Follower, LogFollower
 from ds4top.sources.samples import (
     HistoryProgress,
     HistorySwap,
@@ -191,23 +191,3 @@ class LogSource:
             out.append(HistoryProgress(done, total, backfill.state, now, backfill.note))
         if backfill.state != "reading":
             self.backfill = None
-
-
-def follow(
-    path: str,
-    make_reader: MakeReader,
-    make_store: MakeStore,
-    clock: Clock = SYSTEM_CLOCK,
-    stop: Event | None = None,
-) -> LogSource:
-    """The source for ``--log``: a path, or ``-`` for standard input.
-
-    ``stop`` (the supervisor's) ends the wait for a silent pipe. Raises ``SourceFault`` where
-    standard input is a terminal.
-    """
-    follower: Follower
-    if path == "-":
-        follower = StreamFollower(0, stop=stop, monotonic=clock.monotonic)
-    else:
-        follower = LogFollower(path, TAIL_BYTES, clock.monotonic)
-    return LogSource(follower, make_reader, make_store, clock)

@@ -21,8 +21,6 @@ from ds4top.core.process import (
     flag_value,
     port_of,
     resolved,
-    shown_argv,
-    shown_environment,
 )
 from ds4top.core.proctext import (
     LISTEN,
@@ -36,6 +34,7 @@ from ds4top.core.proctext import (
     parse_stat,
     parse_status,
 )
+from ds4top.core.secrets import shown_argv, shown_environment
 from ds4top.core.supervision import INITS, owner_of, script_of
 from ds4top.core.target import Target
 from ds4top.sources.logfind import log_of

@@ -260,11 +260,6 @@ def kv_store_failed(reason: str, error: str, save_ms: float) -> str:
     return f"kv cache store failed ({reason}): {error} save={save_ms:.1f} ms"
 
 
-def kv_create_failed(path: str, error: str, save_ms: float) -> str:
-    """A checkpoint's temporary file could not be made."""
-    return f"kv cache failed to create {path}: {error} save={save_ms:.1f} ms"
-
-
 def persisting(slot: int | None, tokens: int) -> str:
     """The live state is saved before the end (builds with slots name the slot)."""
     if slot is None:

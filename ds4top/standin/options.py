@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -179,8 +178,3 @@ def parse(argv: Sequence[str], profile: Profile) -> ServerOptions:
 def help_text(profile: Profile) -> str:
     """The whole help of a build."""
     return usage(profile.options)
-
-
-def current_environment() -> Mapping[str, str]:
-    """The process's environment."""
-    return os.environ

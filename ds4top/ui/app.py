@@ -22,6 +22,8 @@ from ds4top.core.config import Config, settle
 from ds4top.core.derive import Status
 from ds4top.core.model import Model
 from ds4top.core.standing import standing
+from ds4top.core.units import count_of
+from ds4top.reach.configfile import config_path
 from ds4top.session import Session
 from ds4top.ui import theme as themes
 from ds4top.ui.acts import Acts
@@ -43,11 +45,6 @@ from ds4top.view.rates import RateBook
 from ds4top.view.today import Today, TodayBook
 from ds4top.view.verdicts import VerdictBook
 
-DRIVEN = (
-    "headroom-low", "collapse", "tenant", "swap", "refault", "blocks", "oom", "poison", "no-memory",
-    "low-power", "thermal", "gpu-lost", "nvml-hang", "nothing",
-)  # fmt: skip
-"""What the machine under the demo can be brought to."""
 INTERVALS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 _SEEK_S = 30.0
 _MACHINE_S = 0.2
@@ -55,6 +52,10 @@ _MACHINE_S = 0.2
 _FIRST_TICKS_S = (0.01, 0.03, 0.08, 0.3, 0.6)
 _SETTLED_S = 1.0
 _ACTS_S = 0.6
+
+
+def _own_themes() -> Path:
+    return config_path(None, os.environ).parent / "themes"
 
 
 def _settle() -> None:
@@ -124,7 +125,7 @@ class Ds4top(Keeping, Previewing, App[None]):
         session.on_reset = self.log_book.clear
 
     def _choose_theme(self, wanted: str | None) -> list[str]:
-        found = themes.find()
+        found = themes.find(_own_themes())
         for theme in found.by_name.values():
             self.register_theme(theme.to_textual())
         problems = list(found.problems)
@@ -219,24 +220,14 @@ class Ds4top(Keeping, Previewing, App[None]):
                 )
         for name in sorted(self.available_themes):
             yield SystemCommand(f"Theme {name}", "look.theme", ThemeChoice(self, name))
-        if self.session.drive is not None:
-            for kind in DRIVEN:
-                yield SystemCommand(
-                    f"Demo: {kind}", "bring the simulated machine there", self._driver_of(kind)
-                )
+        for kind, drive in self.session.driven.items():
+            yield SystemCommand(f"Demo: {kind}", "bring the simulated machine there", drive)
 
     def _runner(self, action: str):  # type: ignore[no-untyped-def]
         async def run() -> None:
             await self.run_action(action)
 
         return run
-
-    def _driver_of(self, kind: str):  # type: ignore[no-untyped-def]
-        def drive() -> None:
-            if self.session.drive is not None:
-                self.session.drive(kind)
-
-        return drive
 
     def _change(self, look: Look, word: str = "") -> None:
         self.look = look
@@ -281,7 +272,8 @@ class Ds4top(Keeping, Previewing, App[None]):
             return
         last = max(len(self.model.log.requests) - 1, 0)
         back = min(max(self.look.history - step, 0), last)
-        self._change(replace(self.look, history=back), f"{back} turns back" if back else "now")
+        said = f"{count_of(back, 'turn')} back" if back else "now"
+        self._change(replace(self.look, history=back), said)
 
     def action_window(self) -> None:
         """The next window of the plots."""
@@ -311,7 +303,7 @@ class Ds4top(Keeping, Previewing, App[None]):
 
     def action_next_theme(self) -> None:
         """The next of our themes."""
-        names = sorted(themes.find().by_name)
+        names = sorted(themes.find(_own_themes()).by_name)
         at = names.index(self.theme) if self.theme in names else -1
         self.theme = names[(at + 1) % len(names)]
         self._change(self.look, f"theme {self.theme}")

@@ -13,8 +13,8 @@ from textual._compositor import Compositor
 from textual.app import App
 from textual.strip import Strip
 
-from ds4top.view.mask import masked_cells
-from ds4top.view.text import take
+from ds4top.core.secrets import hidden
+from ds4top.view.text import take, width_of
 
 _FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
@@ -49,6 +49,13 @@ def picture(app: App[Any], title: str) -> Picture:
 def _strips(app: App[Any]) -> list[Strip]:
     compositor: Compositor = app.screen._compositor
     return compositor.render_strips()
+
+
+def masked_cells(text: str) -> str:
+    """A line with its secrets masked, every cell in its place."""
+    for first, last in reversed(hidden(text)):
+        text = text[:first] + "*" * width_of(text[first:last]) + text[last:]
+    return text
 
 
 def _masked(strip: Strip) -> list[Segment]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from ds4top.core.alerts import Alert
 from ds4top.core.derive import ServerState, Status
 from ds4top.core.model import Model
-from ds4top.core.units import fmt_age, fmt_duration, fmt_pct
+from ds4top.core.units import count_of, fmt_age, fmt_duration, fmt_pct
 from ds4top.view.acting import acting_words
 from ds4top.view.look import Look
 from ds4top.view.mend import mend_of
@@ -139,10 +139,9 @@ def alert_row(
         many = "setting hurts" if hurting == 1 else "settings hurt"
         words.append(row((f"{hurting} {many} (5)", "warn")))
     if unknown:
-        words.append(row((f"{unknown} lines not known", "warn")))
+        words.append(row((f"{count_of(unknown, 'line')} not known", "warn")))
     if missing:
-        many = "source" if missing == 1 else "sources"
-        words.append(row((f"{missing} {many} not read (8)", "dim")))
+        words.append(row((f"{count_of(missing, 'source')} not read (8)", "dim")))
     right = pack(words, width // 2 if alerts else width - 2, gap=2)
     if not alerts:
         return row(" ", right)

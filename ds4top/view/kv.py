@@ -19,6 +19,7 @@ from ds4top.core.kvaccount import (
 from ds4top.core.kvfile import KvDirSample, Refusal, Refused
 from ds4top.core.model import Model
 from ds4top.core.units import (
+    count_of,
     fmt_duration,
     fmt_gib,
     fmt_k,
@@ -165,8 +166,8 @@ def _why_none(model: Model) -> str:
 def _directory(kv: KvDirSample, found: KvAccount, width: int, charset: Charset) -> list[Row]:
     budget = found.budget_bytes
     share = kv.used_bytes / budget if budget else None
-    reading = f"   reading, {kv.headers_read:,} headers so far" if kv.scanning else ""
-    count = f"   {len(kv.entries):,} entries"
+    reading = f"   reading, {count_of(kv.headers_read, 'header')} so far" if kv.scanning else ""
+    count = f"   {count_of(len(kv.entries), 'entry', 'entries')}"
     if kv.unread_files:
         count += f", {kv.unread_files:,} more not read"
     used: list[Part] = [(fmt_gib(kv.used_bytes, 2), "value")]
@@ -185,11 +186,8 @@ def _directory(kv: KvDirSample, found: KvAccount, width: int, charset: Charset) 
     out.append(_disk(kv, found, width))
     others = _others(kv)
     out.append(labelled("beside it", pack(others, max(width - _LABEL, 10), gap=2)))
-    hits = (
-        f"{found.hits:,} on {found.hit_entries:,} of {len(found.lines):,} entries"
-        if found.lines
-        else "no entries"
-    )
+    entries = count_of(len(found.lines), "entry", "entries")
+    hits = f"{found.hits:,} on {found.hit_entries:,} of {entries}" if found.lines else "no entries"
     best = max(found.lines, key=lambda line: line.entry.hits, default=None)
     if best is not None and best.entry.hits:
         hits += f"; the best has {fmt_pct(best.hit_share)} ({fmt_k(best.entry.tokens)} tokens)"
@@ -271,7 +269,7 @@ def _written(model: Model, width: int) -> Row:
     reasons = Counter(store.reason for store in log.stores)
     stamps = [store.at for store in log.stores if store.at is not None]
     items: list[Part] = [
-        row((fmt_gib(size, 2, unit=True), "value"), f" in {len(log.stores)} files")
+        row((fmt_gib(size, 2, unit=True), "value"), f" in {count_of(len(log.stores), 'file')}")
     ]
     if stamps and (span := model.now - stamps[0]) >= _HOUR_S:
         items.append(f"in {fmt_duration(span)}, {fmt_gib(size / span * _DAY_S)} GiB a day")

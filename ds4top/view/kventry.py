@@ -33,7 +33,7 @@ def _load(line: KvLine, now: float) -> Row:
     return _text(fmt_ms(line.load_ms) if line.loads else "–", "text" if line.loads else "dim")
 
 
-COLUMNS: tuple[Column[KvLine], ...] = (
+COLUMNS: tuple[Column[KvLine, float], ...] = (
     Column("GOES", 7, ">", _rank, lambda e: e.rank, descending=False),
     Column("TOKENS", 8, ">", lambda e, t: _text(fmt_tokens(e.entry.tokens), "value"),
            lambda e: e.entry.tokens),

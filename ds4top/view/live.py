@@ -7,6 +7,7 @@ from textwrap import wrap
 from ds4top.core.derive import ServerState, Status
 from ds4top.core.model import Model
 from ds4top.core.units import (
+    count_of,
     fmt_age,
     fmt_duration,
     fmt_gib,
@@ -109,7 +110,7 @@ def _disk(model: Model, budget_mib: int, directory: str, charset: Charset) -> Ro
         (fmt_gib(kv.used_bytes, 2, width=5), "value"),
         f" of {fmt_gib(budget, 2)} GiB ",
         bar(share, 10, charset, "bar" if (share or 0) < 0.97 else "bar-warn"),
-        f" {fmt_pct(share, width=5)}  {len(kv.entries):>3} entries",
+        f" {fmt_pct(share, width=5)}  {count_of(len(kv.entries), 'entry', 'entries'):>11}",
     )
 
 

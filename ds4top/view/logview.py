@@ -16,7 +16,7 @@ from typing import Protocol
 from ds4top.core.logread import strip_controls
 from ds4top.core.logtext import Line, LogShape, ModelText, holds
 from ds4top.core.pieces import PieceSplitter
-from ds4top.core.units import fmt_num
+from ds4top.core.units import count_of, fmt_num
 from ds4top.view.text import UNICODE, Charset, Part, Row, clip, pack, row, row_width
 
 KEPT_LINES = 5_000
@@ -226,7 +226,7 @@ def bar_row(
     items: list[Part] = []
     if shape.indexed_bytes < shape.size_bytes:
         done = _percent(shape.indexed_bytes, shape.size_bytes)
-        items.append((f"indexing {done} %, {shape.lines:,} lines so far", "now"))
+        items.append((f"indexing {done} %, {count_of(shape.lines, 'line')} so far", "now"))
     elif place is not None:
         items.append(row("line ", (f"{place:,}", "value"), f" of {shape.lines:,}"))
     else:

@@ -18,6 +18,7 @@ from ds4top.view.text import (
     stacked_bar,
 )
 
+_HOUR_S = 3600
 NEXT_TOKENS = 64_000
 """The prefill that a headroom is held against on the Live view."""
 
@@ -63,24 +64,31 @@ def parts_bar(parts: Parts, width: int, look: Look) -> Row:
 
 
 def trend(track: MemoryTrack) -> str:
-    """Whether headroom gets better or worse, by its slope; a slow one by the hour."""
+    """Whether headroom gets better or worse, by its slope; a slow one over ten minutes."""
     slope = track.slope()
     if slope is None:
         return ""
-    if abs(slope) >= 0.05 * GIB:
-        return f"{'falling' if slope < 0 else 'rising'} {fmt_gib(abs(slope), 2, width=5)} GiB/s"
-    hourly = track.slope(600.0)
-    if hourly is None or abs(hourly) * 3600 < 0.05 * GIB:
-        return "steady"
-    return f"{'falling' if hourly < 0 else 'rising'} {fmt_gib(abs(hourly) * 3600, width=5)} GiB/h"
+    # Per unit: its seconds, decimals and cells.
+    unit, form = "s", (1, 2, 5)
+    if abs(slope) < 0.05 * GIB:
+        slope = track.slope(600.0)
+        if slope is None or abs(slope) * _HOUR_S < 0.05 * GIB:
+            return "steady"
+        unit, form = ("min", (60, 1, 4)) if abs(slope) > GIB / 60 else ("h", (_HOUR_S, 1, 5))
+    per_s, digits, cells = form
+    word = "falling" if slope < 0 else "rising"
+    return f"{word} {fmt_gib(abs(slope) * per_s, digits, width=cells)} GiB/{unit}"
 
 
-def headroom_row(model: Model, status: Status) -> Row:
-    """Headroom, the projected one while loading, or why there is none."""
+def headroom_row(model: Model, status: Status, label: str = "headroom ") -> Row:
+    """Headroom, the projected one while loading, or why there is none.
+
+    ``label`` stands before it; empty where a title says it already.
+    """
     track = model.machine.memory
     style = LEVELS[track.level]
     if track.sample is None:
-        return row((why_no_memory(model), "dim"))
+        return row((f"{label}{why_no_memory(model)}", "dim"))
     if status.state is ServerState.LOADING and track.projected is not None:
         return row(
             "projected ",
@@ -90,13 +98,13 @@ def headroom_row(model: Model, status: Status) -> Row:
     if track.headroom is None:
         available = fmt_gib(track.sample.available_bytes, unit=True)
         return row(
-            "headroom ",
+            label,
             ("–", "dim"),
             f"   available {available}",
             ("; how the weights are held is not known", "dim"),
         )
     return row(
-        "headroom ",
+        label,
         (fmt_gib(track.headroom, unit=True, width=8), style if style != "ok" else "now"),
     )
 
@@ -104,9 +112,9 @@ def headroom_row(model: Model, status: Status) -> Row:
 def why_no_memory(model: Model) -> str:
     """Why there is no figure."""
     if model.replay is not None:
-        return "headroom –  not in what is replayed"
+        return "–  not in what is replayed"
     health = next((each for each in model.health if each.name == "memory"), None)
-    return f"headroom –  {health.detail if health else 'not known'}"
+    return f"–  {health.detail if health else 'not known'}"
 
 
 def next_words(model: Model, tokens: int = NEXT_TOKENS) -> Row:
@@ -137,7 +145,7 @@ def memory_rows(model: Model, status: Status, width: int, look: Look) -> tuple[R
     parts = machine.parts(model.log)
     label = 10
     if parts is None:
-        first = row((" MEMORY", "title"), (f"  {why_no_memory(model)}", "dim"))
+        first = row((" MEMORY", "title"), (f"  headroom {why_no_memory(model)}", "dim"))
         second = row((" by the log ", "label"), by_log(model))
         return (first, second, gpu_row(model, width))
     first = row((f" {'MEMORY':<{label - 1}}", "title"), parts_bar(parts, width - label - 1, look))
@@ -169,7 +177,7 @@ def compact_memory(model: Model, status: Status, width: int) -> tuple[Row, Row]:
     if words := trend(model.machine.memory):
         items.append(row(words))
     if found := next_words(model):
-        items.append(row(found[0].text.split(" needs")[0], " ", found[-1]))
+        items.append(row(f"prefill {found[0].text.split()[2]} ", found[-1]))
     return row(" ", pack(items, width - 1, gap=2)), gpu_row(model, width)
 
 

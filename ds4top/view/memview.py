@@ -9,7 +9,7 @@ from ds4top.core.kernlines import OomKill
 from ds4top.core.memory import GIB, Parts, fits_bytes
 from ds4top.core.memtrack import RECENT_S
 from ds4top.core.model import Model
-from ds4top.core.units import fmt_age, fmt_gib, fmt_k
+from ds4top.core.units import count_of, fmt_age, fmt_gib, fmt_k
 from ds4top.view.coldstart import start_section
 from ds4top.view.look import Look
 from ds4top.view.memory import (
@@ -43,7 +43,7 @@ def memory_view(model: Model, status: Status, width: int, look: Look) -> tuple[R
         return (
             row((" MEMORY", "title")),
             row(""),
-            row((f"  {why_no_memory(model)}", "dim")),
+            row((f"  headroom {why_no_memory(model)}", "dim")),
             row(("  by the log  ", "label"), by_log(model)),
             *_kills(model),
         )
@@ -128,7 +128,7 @@ def _headroom_rows(model: Model, status: Status, width: int, look: Look) -> list
     track = model.machine.memory
     rows = [
         row(""),
-        row((" HEADROOM  ", "title"), headroom_row(model, status), f"   {trend(track)}"),
+        row((" HEADROOM  ", "title"), headroom_row(model, status, ""), f"   {trend(track)}"),
     ]
     room = max(width - 26, 10)
     recent = track.recent
@@ -266,14 +266,15 @@ def _kills(model: Model) -> list[Row]:
     boot = sample.oom_kills if sample is not None else None
     counted = "kills are not counted here"
     if kills is not None:
-        counted = f"{kills} kills since ds4top runs, {boot or 0} since the boot"
+        counted = f"{count_of(kills, 'kill')} since ds4top runs, {boot or 0} since the boot"
     rows = [row(""), row((" OOM", "title"), f"   {counted}")]
     if track.oom_seen_wall is not None:
         rows[-1] += row((f", the last {fmt_age(model.now - track.oom_seen_wall)} ago", "crit"))
     rows += [_kill_row(kill, model) for kill in list(kernel.kills)[: -_KILLS - 1 : -1]]
     rows += _kept_kills(model)
     if kernel.no_memory:
-        rows.append(row(f"  NV_ERR_NO_MEMORY {kernel.no_memory} times; one alone means nothing"))
+        times = count_of(kernel.no_memory, "time")
+        rows.append(row(f"  NV_ERR_NO_MEMORY {times}; one alone means nothing"))
     for xid in list(kernel.xids)[: -_XIDS - 1 : -1]:
         pid = "" if xid.pid is None else f" of pid {xid.pid}"
         rows.append(row(f"  {_when(xid.wall, model)}", (f"Xid {xid.number}{pid}", "warn")))

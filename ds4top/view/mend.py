@@ -44,7 +44,7 @@ def mend_of(model: Model) -> Mend | None:
         pids = ", ".join(str(each.target.pid) for each in machine.servers)
         first = machine.servers[0].target.pid
         return Mend("WHICH SERVER", f"{len(machine.servers)} run here: {pids}",
-                    f"ds4top --pid {first}", "watches one")  # fmt: skip
+                    "c", f"chooses one, as does ds4top --pid {first}")  # fmt: skip
     if model.inside:
         return Mend(
             "NO SERVER",

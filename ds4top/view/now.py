@@ -11,7 +11,16 @@ from ds4top.core.derive import ServerState, Status
 from ds4top.core.events import STAGES
 from ds4top.core.model import Model
 from ds4top.core.state import End, Phase, Request
-from ds4top.core.units import fmt_age, fmt_duration, fmt_k, fmt_pct, fmt_ratio, fmt_tokens, fmt_tps
+from ds4top.core.units import (
+    count_of,
+    fmt_age,
+    fmt_duration,
+    fmt_k,
+    fmt_pct,
+    fmt_ratio,
+    fmt_tokens,
+    fmt_tps,
+)
 from ds4top.view.coldstart import start_rows
 from ds4top.view.look import Look
 from ds4top.view.mend import mend_of, mend_rows, poison_of
@@ -147,7 +156,7 @@ def _context_rows(model: Model, request: Request, width: int, look: Look) -> lis
     cells = max(width - _LABEL - len(text) - 8, 4)
     left = max(limit - used, 0)
     turns = _turns_left(model, left)
-    about = f", about {turns:>3} turns like today's" if turns is not None else ""
+    about = f", about {count_of(turns, 'turn'):>9} like today's" if turns is not None else ""
     return [
         labelled(
             "context",

@@ -15,14 +15,13 @@ from datetime import datetime, tzinfo
 from typing import Any, Literal
 
 from ds4top.core.plan import Action, Mode, Outcome, Plan, Progress, WriteDropIn
-from ds4top.core.process import MASK, shown_argv
+from ds4top.core.secrets import MASK, is_secret, shown, shown_argv
 from ds4top.core.units import fmt_duration, fmt_gib
 from ds4top.view.text import UNICODE, Charset, Row, Span, clean, fit
 
 Kind = Literal[
     "title", "refused", "label", "step", "same", "minus", "plus", "lost", "note", "cost", "confirm"
 ]
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|AUTH|CRED", re.IGNORECASE)
 _STYLES: Mapping[str, str] = {
     "title": "title",
     "refused": "crit",
@@ -61,10 +60,6 @@ class PlanLine:
     text: str
 
 
-def _masked(name: str, value: str) -> str:
-    return MASK if _SECRET.search(name) else value
-
-
 def _mode(residency: str | None) -> str:
     return MODES.get(residency or "", residency or "unknown")
 
@@ -96,7 +91,7 @@ def plan_json(
         "steps": [step.words for step in plan.steps],
         "argv_before": _argv(plan.argv_before),
         "argv_after": _argv(plan.argv_after),
-        "env_set": {name: _masked(name, value) for name, value in plan.env_set},
+        "env_set": {name: shown(name, value) for name, value in plan.env_set},
         "env_unset": list(plan.env_unset),
         "residency_before": plan.residency_before,
         "residency_after": plan.residency_after,
@@ -159,7 +154,7 @@ def _lines(plan: Plan) -> Iterator[PlanLine]:
 def _quiet(line: str) -> str:
     """A line of a drop-in with its secrets masked."""
     found = re.match(r'Environment="([^=]+)=', line)
-    if found is not None and _SECRET.search(found[1]):
+    if found is not None and is_secret(found[1]):
         return f'Environment="{found[1]}={MASK}"'
     if line.startswith("ExecStart=") and len(line) > len("ExecStart="):
         try:
@@ -186,7 +181,7 @@ def diff_lines(plan: Plan) -> Iterator[PlanLine]:
         for name in plan.env_unset:
             yield PlanLine("minus", name)
         for name, value in plan.env_set:
-            yield PlanLine("plus", f"{name}={_masked(name, value)}")
+            yield PlanLine("plus", f"{name}={shown(name, value)}")
 
 
 def _changed(before: list[str], after: list[str]) -> Iterator[tuple[Kind, list[str]]]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime, tzinfo
 
 from ds4top.core.classify import cold_cause, heat_of
 from ds4top.core.model import Model
 from ds4top.core.state import End, Request
 from ds4top.core.units import fmt_duration, fmt_ms, fmt_pct, fmt_seconds, fmt_tokens, fmt_tps
+from ds4top.view import table
 from ds4top.view.look import Look
 from ds4top.view.mend import mend_of, mend_rows
-from ds4top.view.text import Row, columns, row
+from ds4top.view.table import Column
+from ds4top.view.text import Row, row
 
 CAUSES = {
     "evicted": "evicted",
@@ -22,19 +23,6 @@ CAUSES = {
     "shortened": "shortened",
     "diverged": "diverged",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column: its head, its width and side, its cell, and what it sorts by."""
-
-    head: str
-    width: int
-    align: str
-    cell: Callable[[Request, tzinfo | None], Row]
-    key: Callable[[Request], float | str]
-    rank: int = 0
-    """Columns of higher rank go first where there is no room."""
 
 
 def _text(value: str, style: str = "text") -> Row:
@@ -75,7 +63,7 @@ def _known(value: float | None) -> float:
     return -1.0 if value is None else float(value)
 
 
-COLUMNS: tuple[Column, ...] = (
+COLUMNS: tuple[Column[Request, tzinfo | None], ...] = (
     Column("TIME", 8, "<", _when, lambda r: _known(r.started_at)),
     Column("API", 10, "<", lambda r, tz: _text(r.api), lambda r: r.api, 3),
     Column(
@@ -134,52 +122,15 @@ def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
-def columns_for(width: int) -> tuple[Column, ...]:
-    """The columns that fit; the least needed ones go first."""
-    chosen = list(COLUMNS)
-    while sum(c.width + 1 for c in chosen) > width - 1 and len(chosen) > 3:
-        chosen.remove(max(chosen, key=lambda c: (c.rank, c.width)))
-    return tuple(chosen)
-
-
-def header(chosen: Sequence[Column], sort: str, descending: bool) -> Row:
-    """The heads; the sorted one carries an arrow (a letter where there are no arrows)."""
-    cells: list[tuple[str, str]] = []
-    for column in chosen:
-        text = column.head
-        if column.head == sort:
-            text = f"{text[: column.width - 1]}{'v' if descending else '^'}"
-        cells.append((text, "header"))
-    widths = [column.width for column in chosen]
-    return row(" ", columns(cells, widths, "".join(c.align for c in chosen)))
-
-
-def request_row(request: Request, chosen: Sequence[Column], look: Look, tz: tzinfo | None) -> Row:
-    """One request, a cell a column."""
-    cells = [column.cell(request, tz) for column in chosen]
-    widths = [column.width for column in chosen]
-    aligns = "".join(column.align for column in chosen)
-    return row(" ", columns(cells, widths, aligns, charset=look.charset))
-
-
-def matches(request: Request, text: str, tz: tzinfo | None) -> bool:
-    """Whether every word of a filter is somewhere in the request's cells."""
-    if not text:
-        return True
-    cells = [column.cell(request, tz) for column in COLUMNS]
-    line = " ".join("".join(span.text for span in cell) for cell in cells).lower()
-    return all(word in line for word in text.lower().split())
-
-
 def select(
     requests: Sequence[Request], sort: str, descending: bool, text: str, tz: tzinfo | None
 ) -> list[Request]:
     """The requests to show, in their order; the newest first by default."""
-    column = next((c for c in COLUMNS if c.head == sort), COLUMNS[0])
-    found = [request for request in requests if matches(request, text, tz)]
-    if column.head == "TIME":
-        return found[::-1] if descending else found
-    return sorted(found, key=column.key, reverse=descending)
+    if sort != COLUMNS[0].head:
+        return table.select(requests, COLUMNS, sort, descending, text, tz)
+    # They are kept in the order of their time.
+    found = [each for each in requests if not text or table.matches(each, COLUMNS, text, tz)]
+    return found[::-1] if descending else found
 
 
 def empty_rows(model: Model, text: str, width: int, is_whole: bool) -> list[Row]:

@@ -6,7 +6,7 @@ from textwrap import wrap
 
 from ds4top.core.model import Model, SourceHealth
 from ds4top.core.process import ServerProcess
-from ds4top.core.units import fmt_age, fmt_duration, fmt_k, fmt_tokens
+from ds4top.core.units import count_of, fmt_age, fmt_duration
 from ds4top.view.text import Part, Row, columns, row
 
 STYLES = {"ok": "ok", "missing": "dim", "denied": "crit", "error": "crit", "stale": "stale"}
@@ -104,8 +104,8 @@ def _log(model: Model) -> list[Row]:
         row(""),
         row(
             (" LOG", "title"),
-            f"   {fmt_tokens(model.lines)} lines, {fmt_k(len(log.requests))} requests,"
-            f" {log.unrecognised_count} lines not recognised,"
+            f"   {count_of(model.lines, 'line')}, {count_of(len(log.requests), 'request')},"
+            f" {count_of(log.unrecognised_count, 'line')} not recognised,"
             f" {model.dropped} dropped at their origin",
         ),
     ]

@@ -290,6 +290,3 @@ def _telling(model: Model, status: Status, state: str, book: RateBook) -> list[s
 
 def _heat(request: Request) -> str:
     return str(heat_of(request))
-
-
-__all__ = ["LINE_CELLS", "SCHEMA", "document", "level_of", "line", "state_of"]

@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ds4top.core.process import MASK
+from ds4top.core.secrets import MASK, masked
 from ds4top.session import Session, replay
 from ds4top.ui.app import Ds4top
+from ds4top.ui.pictures import masked_cells
 from ds4top.view.look import Look
-from ds4top.view.mask import masked, masked_cells
 from tests.screenshots import DECODE, UTC, YEAR, session_at
 
 WRITTEN = "wild horses"

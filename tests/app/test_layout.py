@@ -98,13 +98,16 @@ PREFILL_ENDS = ("", r"51 %.*ends in +1\.7 s")
 CONTEXT_LEFT = (r"13,471 of 131,072 .*117,601 left", r"13,371 of 131,072 .*117,701 left")
 HOT = (r"6,379 new \+ +6,992 cached +hot +52 %",) * 2
 SAVED = (r"hit +66 % +disk +10, live +9, miss +10 .*saved +43 s",) * 2
-HEADROOM = (r"headroom +24\.7 GiB +falling 487\.3 GiB/h", r"headroom +24\.3 GiB +falling 511\.9")
+HEADROOM = (
+    r"headroom +24\.7 GiB +falling +8\.1 GiB/min",
+    r"headroom +24\.3 GiB +falling +8\.5 GiB/min",
+)
 AT_80X24 = (UP, HOW_FAST, IS_NORMAL, PREFILL_ENDS, CONTEXT_LEFT, HOT, SAVED, HEADROOM)
 AT_60X12 = (
     (r"^ +DECODE ", r"^ +PREFILL "),
     (r"77\.0 tok/s .*of 74\.8 at +13K", r"3\.2K of 6\.4K .* 51 % +ETA 1\.7 s +1,777 tok/s"),
     (r"13,471 of 131,072", r"13,371 of 131,072"),
-    (HEADROOM[0] + r".*prefill of 64K fits", HEADROOM[1] + r".*prefill of 64K fits"),
+    (HEADROOM[0] + r".*prefill 64K fits", HEADROOM[1] + r".*prefill 64K fits"),
 )
 
 

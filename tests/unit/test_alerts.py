@@ -46,6 +46,8 @@ COMES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("headroom", {"headroom_bytes": int(4.2 * GIB), "residency": "copy"}, "warning",
      "4.2 GiB, below 6.0 GiB",
      "close what shares the memory (4), or ds4top restart --mmap"),
+    ("headroom", {"headroom_bytes": int(4.2 * GIB), "slope_bytes_per_s": -1e6}, "warning",
+     "4.2 GiB, below 6.0 GiB", "close what shares the memory (4), or a smaller --ctx"),
     ("headroom",
      {"headroom_bytes": 2 * GIB, "slope_bytes_per_s": -0.4 * GIB, "to_zero_s": 5.0,
       "co_tenant": "comfyui"}, "critical",

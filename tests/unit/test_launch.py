@@ -21,10 +21,10 @@ from ds4top.core.launch import (
     start_facts,
     value_of,
 )
-from ds4top.core.launch_env import MASK, is_secret, shown
 from ds4top.core.launch_units import env_files, env_source, exec_source, units_of, words_of
 from ds4top.core.logread import LogReader
 from ds4top.core.reduce import Reducer
+from ds4top.core.secrets import MASK, is_secret, shown
 from ds4top.core.stamps import StampClock
 from ds4top.core.state import LogState
 from ds4top.core.unitfile import quoted

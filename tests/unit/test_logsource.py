@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ds4top.sources.logsource import LogSource, follow
+from ds4top.sources.logroute import LogAddress, opener
+from ds4top.sources.logsource import LogSource
 from ds4top.sources.logtail import LogFollower, StreamFollower
 from ds4top.sources.samples import HistoryProgress, HistorySwap, LogBreak, LogEvents
 from tests.unit.follow_tools import LineReader, ListStore, Log, fixed_clock
@@ -366,7 +367,7 @@ def test_what_fills_a_pipe_at_the_start_is_not_called_live():
 
 def test_a_missing_log_waits_and_then_begins(tmp_path: Path):
     path = tmp_path / "ds4.log"
-    source = follow(str(path), LineReader, ListStore, fixed_clock())
+    source = opener(LineReader, ListStore, fixed_clock())(LogAddress("ds4.log", str(path)))
     (missing,) = source.read(5.0)
     assert isinstance(missing, LogBreak)
     assert missing.reason == "missing"

@@ -13,6 +13,7 @@ from ds4top.core.model import Model
 from ds4top.core.standing import standing
 from ds4top.core.state import LogState
 from ds4top.view.look import Look
+from ds4top.view.memory import trend
 from ds4top.view.memview import memory_view, over_time
 from ds4top.view.text import ASCII, row_text, row_width
 from tests.unit.memory_tools import gib, spark
@@ -46,6 +47,40 @@ def section(lines: list[str], title: str) -> list[str]:
     begin = next(at for at, text in enumerate(lines) if text.startswith(f" {title}"))
     rest = lines[begin:]
     return rest[: rest.index("") if "" in rest else None]
+
+
+@pytest.mark.parametrize(
+    ("gib_per_h", "words"),
+    [
+        (0.0, "steady"),
+        (-0.04, "steady"),
+        (-0.1, "falling   0.1 GiB/h"),
+        (36.0, "rising  36.0 GiB/h"),
+        (-59.9, "falling  59.9 GiB/h"),
+        (-66.0, "falling  1.1 GiB/min"),
+        (90.0, "rising  1.5 GiB/min"),
+        (-179.0, "falling  3.0 GiB/min"),
+        (-360.0, "falling  0.10 GiB/s"),
+        (-7_416.0, "falling  2.06 GiB/s"),
+    ],
+)
+def test_a_slope_is_told_in_the_unit_of_its_pace(gib_per_h: float, words: str) -> None:
+    found = model(80.0)
+    step = 1.0 if abs(gib_per_h) > 180 else 5.0
+    for count in range(1, 81 if step > 1 else 20):
+        at = spark(1.0 + step * count, 80.0 + gib_per_h * step * count / 3_600)
+        found.machine.take_memory(at, found.log, standing(found).state)
+    assert trend(found.machine.memory) == words
+    assert section(said(found), "HEADROOM")[0].endswith(f" GiB   {words}")
+    assert section(said(found), "HEADROOM")[0].lower().count("headroom") == 1
+
+
+def test_a_fast_change_that_is_over_is_told_by_the_minute() -> None:
+    found = model(30.0)
+    for count in range(1, 402):
+        at = spark(1.0 + count, max(30.0 - 2.0 * count, 20.0))
+        found.machine.take_memory(at, found.log, standing(found).state)
+    assert trend(found.machine.memory) == "falling  1.5 GiB/min"
 
 
 def test_what_fits_alone_and_beside_an_image_model() -> None:

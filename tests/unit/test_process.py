@@ -20,8 +20,6 @@ from ds4top.core.process import (
     flag_value,
     port_of,
     resolved,
-    shown_argv,
-    shown_environment,
     successor,
 )
 from ds4top.core.proctext import (
@@ -31,6 +29,7 @@ from ds4top.core.proctext import (
     parse_status,
     status_bytes,
 )
+from ds4top.core.secrets import shown_argv, shown_environment
 from ds4top.core.supervision import cgroup_path, owner_of, runs_a_script, script_of
 
 STAT = (

@@ -2,52 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from pathlib import Path
-
 import pytest
 
 from ds4top.core import events as ev
-from ds4top.core.logread import LogReader
-from ds4top.core.reduce import Reducer
-from ds4top.core.stamps import StampClock
-from ds4top.core.state import End, LogState
-
-DATA = Path(__file__).parents[1] / "data" / "ds4"
-LATEST = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
-BASE = datetime(2026, 5, 21, 10, tzinfo=UTC).timestamp()
-BUFFERS = (
-    "context buffers 1.00 MiB (ctx=100000, backend=cuda, prefill_chunk=4096, raw_kv_rows=1,"
-    " compressed_kv_rows=2)"
+from ds4top.core.state import End
+from tests.unit.test_reduce import (
+    BASE,
+    BUFFERS,
+    CUDA,
+    DONE,
+    ENGINE,
+    FINISH,
+    LISTENING,
+    OOM_SCORE,
+    START,
+    STOP,
+    STORED,
+    ends,
+    run,
 )
-LISTENING = "listening on http://127.0.0.1:8000"
-STOP = "shutdown requested, draining requests"
-OOM_SCORE = "ds4: Linux cuda backend set oom_score_adj=1000"
-CUDA = "ds4: CUDA backend initialized on NVIDIA GB10 (sm_121) dev=0"
-ENGINE = "ds4: cuda backend initialized for graph diagnostics"
-START = "chat ctx=0..9:9 TOOLS prompt start"
-DONE = "chat ctx=0..9:9 TOOLS prompt done 1.000s"
-FINISH = "chat ctx=0..9:9 gen=20 TOOLS finish=stop 3.000s"
-STORED = "kv cache stored tokens={} trimmed=0 reason={} key=token-text size=1.00 MiB save=50.0 ms"
-
-
-def run(*lines: str, limit: int | None = None) -> LogState:
-    """Each line a second later than the one before; engine lines have no stamp."""
-    text = "".join(
-        f"{line}\n"
-        if line.startswith("ds4")
-        else f"0521 10:{second // 60:02}:{second % 60:02} ds4-server: {line}\n"
-        for second, line in enumerate(lines)
-    )
-    state = LogState(limit=limit)
-    reader = LogReader(StampClock(LATEST, UTC))
-    Reducer(state).apply([*reader.feed(text.encode()), *reader.close()])
-    assert reader.unrecognised == 0
-    return state
-
-
-def ends(state: LogState) -> list[End]:
-    return [request.end for request in state.requests]
 
 
 def test_a_start_in_full_is_one_life() -> None:

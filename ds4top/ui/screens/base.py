@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 _SAY_S = 3.0
 
 
+TABLE_HINTS = (
+    ("Enter", "details"),
+    ("/", "filter"),
+    ("s", "sort"),
+    ("?", "help"),
+    ("q", "quit"),
+)
+"""Of a view that is a table."""
+
+
 class View(TightPaint):
     """Base of the views. ``name_`` is its word in the footer; ``hints`` keys that matter here,
     after the acting keys or, where it has many, before them.

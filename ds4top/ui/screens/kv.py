@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 
 from ds4top.core.kvaccount import KvAccount, KvLine
-from ds4top.ui.screens.base import View
+from ds4top.ui.screens.base import TABLE_HINTS, View
 from ds4top.ui.screens.detail import Scroller
 from ds4top.ui.widgets.lines import LineView, TableView
 from ds4top.view import kv as cache
@@ -38,13 +38,7 @@ class Kv(View):
     """A summary, the entries, and under them what the log told."""
 
     name_ = "kv"
-    hints: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("Enter", "details"),
-        ("/", "filter"),
-        ("s", "sort"),
-        ("?", "help"),
-        ("q", "quit"),
-    )
+    hints = TABLE_HINTS
 
     def __init__(self) -> None:
         super().__init__()

@@ -19,6 +19,7 @@ from ds4top.view.memory import memory_line, memory_rows
 from ds4top.view.now import now_rows
 from ds4top.view.plot import draw_plot
 from ds4top.view.rates import plot_spec
+from ds4top.view.table import fitting, heads, item_row
 from ds4top.view.text import row_text
 
 _RECENT = 500
@@ -50,7 +51,7 @@ class RequestTable(View):
         if not table.display or not table.size.width:
             return
         log, tz, look = app.model.log, app.model.tz, app.look
-        chosen = req.columns_for(table.size.width)
+        chosen = fitting(req.COLUMNS, table.size.width, least=3)
         sort = req.COLUMNS[self.sort_index].head
         key = (id(log), log.version, self.filter_text, sort, self.descending, table.size)
         if key == self._drawn and self._shown:
@@ -61,12 +62,12 @@ class RequestTable(View):
         shown = self._shown
         if not shown:
             rows = req.empty_rows(app.model, self.filter_text, table.size.width, limit is None)
-            table.show_table(req.header(chosen, sort, self.descending), list(enumerate(rows)))
+            table.show_table(heads(chosen, sort, self.descending), list(enumerate(rows)))
             return
         table.show_keys(
-            req.header(chosen, sort, self.descending),
+            heads(chosen, sort, self.descending),
             [request.number for request in shown],
-            lambda index: req.request_row(shown[index], chosen, look, tz),
+            lambda index: item_row(shown[index], chosen, tz, look.charset),
         )
 
     @property
@@ -97,7 +98,7 @@ class RequestTable(View):
         if request is None:
             return ""
         look, tz = self.ds4top.look, self.ds4top.model.tz
-        return row_text(req.request_row(request, req.COLUMNS, look, tz)).strip()
+        return row_text(item_row(request, req.COLUMNS, tz, look.charset)).strip()
 
 
 class Live(RequestTable):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from ds4top.ui.screens.base import View
+from ds4top.ui.screens.base import TABLE_HINTS, View
 from ds4top.ui.screens.live import RequestTable
 from ds4top.ui.widgets.lines import LineView, TableView
 from ds4top.view import places
@@ -29,13 +27,7 @@ class Requests(RequestTable):
 
     name_ = "requests"
     acts_first = False
-    hints: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("Enter", "details"),
-        ("/", "filter"),
-        ("s", "sort"),
-        ("?", "help"),
-        ("q", "quit"),
-    )
+    hints = TABLE_HINTS
 
     def body(self) -> ComposeResult:
         """The table; one request beside it and all of them below, where there is room."""
