@@ -23,6 +23,7 @@ from ds4top.core.reduce import Reducer
 from ds4top.core.stamps import DAY_S, StampClock
 from ds4top.core.standing import standing
 from ds4top.core.state import LogState
+from ds4top.lean import one_heap
 from ds4top.sources.base import SYSTEM_CLOCK, Clock
 from ds4top.sources.inside import container
 from ds4top.sources.logroute import LogAddress, LogRouter, opener
@@ -142,6 +143,7 @@ class Session:
 
     def start_machine(self) -> None:
         """Start those that look at the machine; the screen does so once it was painted."""
+        one_heap()
         self._flight, self._keep = self._make_flight(), self._make_keep()
         watch = self.watch
         live = watch is not None and isinstance(self.source, LogRouter)

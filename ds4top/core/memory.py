@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from ds4top.core.fit import middle
 from ds4top.core.meminfo import MemorySample
 
 GIB = 1 << 30
@@ -293,13 +294,6 @@ def _prior(tokens: int, *, agent: bool) -> int:
     return min(int(low + (high - low) * (tokens - small) / (large - small)), high)
 
 
-def _middle(values: list[int]) -> int:
-    # It brings fractions and decimals, and few looks have anything to take the middle of.
-    from statistics import median
-
-    return int(median(values))
-
-
 def next_prefill(
     tokens: int,
     headroom: int | None,
@@ -314,7 +308,7 @@ def next_prefill(
     """
     alike = [drop for size, drop in past if tokens / _SIMILAR <= size <= tokens * _SIMILAR]
     origin: Origin = "measured" if alike else "estimated"
-    need = max(_middle(alike) if alike else _prior(tokens, agent=agent), 0)
+    need = max(int(middle(alike)) if alike else _prior(tokens, agent=agent), 0)
     if headroom is None:
         verdict: Verdict = "unknown"
     elif headroom - need >= ok_bytes:

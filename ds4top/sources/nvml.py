@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,14 @@ _NO_FIGURE = 1 << 63
 """NVML_VALUE_NOT_AVAILABLE is 2^64 - 1, which some versions of nvidia-ml-py let through."""
 
 
+_DRIVER = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg")
+"""What NVML opens, what the kernel's module shows, and what stands for both in WSL."""
+
+
 def _load() -> Any:
+    if not any(map(os.path.exists, _DRIVER)):
+        # The library would say the same, after 2 MiB of its bindings were loaded.
+        raise SourceFault("unsupported", "no NVIDIA driver here", reopen=True)
     try:
         return importlib.import_module("pynvml")
     except ImportError as error:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from datetime import date
+from statistics import median
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,11 @@ def test_least_squares_finds_a_line_and_knows_when_there_is_none() -> None:
     assert fit.ols([5, 5, 5], [1, 2, 3]) is None
     assert fit.ols([1], [1]) is None
     assert fit.ols([], []) is None
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1))
+def test_the_middle_is_the_median(values: list[float]) -> None:
+    assert fit.middle(values) == median(values)
 
 
 @given(st.floats(1e-4, 0.1), st.floats(-1e-8, 1e-6), st.lists(st.integers(0, 200_000), min_size=2))

@@ -353,6 +353,8 @@ def test_a_driver_without_a_gpu() -> None:
 
 
 def test_the_real_module_without_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ds4top.sources.nvml._DRIVER", ("/",))
+
     def no_library(name: str) -> Any:
         raise OSError(f"{name}: cannot open shared object file")
 
@@ -363,7 +365,16 @@ def test_the_real_module_without_a_library(monkeypatch: pytest.MonkeyPatch) -> N
     assert fault.value.kind == "unsupported"
 
 
+def test_without_a_driver_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ds4top.sources.nvml._DRIVER", ("/nowhere",))
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(SourceFault, match="no NVIDIA driver here") as fault:
+        NvmlSource().open()
+    assert (fault.value.kind, fault.value.reopen) == ("unsupported", True)
+
+
 def test_without_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ds4top.sources.nvml._DRIVER", ("/",))
     monkeypatch.setitem(sys.modules, "pynvml", None)
     with pytest.raises(SourceFault, match="nvidia-ml-py is not installed"):
         NvmlSource().open()
@@ -502,6 +513,7 @@ def test_a_lost_driver_is_told_by_the_supervisor_and_tried_again() -> None:
 
 
 def test_the_module_is_loaded_when_the_source_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ds4top.sources.nvml._DRIVER", ("/",))
     monkeypatch.delitem(sys.modules, "pynvml")
     source = NvmlSource()
     assert "pynvml" not in sys.modules
