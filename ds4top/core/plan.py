@@ -279,6 +279,8 @@ class Plan:
     notes: tuple[str, ...] = ()
     start_s_estimate: float | None = None
     start_s_origin: str | None = None
+    start_before: tuple[float | None, str | None] = (None, None)
+    """Seconds of a start as it runs now, and where they are from: what the way back takes."""
     headroom_after_bytes: int | None = None
     refused: str | None = None
     confirm: str | None = None

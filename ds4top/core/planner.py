@@ -170,6 +170,7 @@ def _described(plan: Plan, facts: Facts, change: Change | None, want: Mode | Non
         notes=tuple(notes),
         start_s_estimate=estimate if starts else None,
         start_s_origin=origin if starts else None,
+        start_before=_start_estimate(facts, facts.residency),
         headroom_after_bytes=headroom,
         confirm=confirm,
         after=after,

@@ -11,7 +11,7 @@ from ds4top.core import events as ev
 from ds4top.core.logread import LogReader
 from ds4top.core.reduce import Reducer
 from ds4top.core.stamps import StampClock
-from ds4top.core.state import End, LogState
+from ds4top.core.state import End, Life, LogState
 
 DATA = Path(__file__).parents[1] / "data" / "ds4"
 LATEST = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
@@ -178,3 +178,12 @@ def test_a_stop_without_a_request_is_seen_with_its_time() -> None:
     state = run(BUFFERS, LISTENING, STOP)
     assert (state.lives[0].shutdown_at, state.lives[0].open_at_end) == (BASE + 2, False)
     assert isinstance(state.lives[0].buffers, ev.ContextBuffers)
+
+
+def test_an_engine_line_that_was_read_after_listening_tells_no_time() -> None:
+    life = Life(1, 100.0, True, engine_at=43.0, listening_at=100.0)
+    assert life.load_s == 57.0
+    # Whole seconds: listening is stamped with the second that it came in.
+    assert Life(1, 100.0, True, engine_at=100.6, listening_at=100.0).load_s == 0.0
+    # A log that was read in one piece, long after.
+    assert Life(1, 100.0, True, engine_at=335.0, listening_at=100.0).load_s is None
