@@ -134,6 +134,7 @@ class Facts:
     read_only: bool = False
     lock_holder: str | None = None
     available_bytes: int | None = None
+    total_bytes: int | None = None
     held_bytes: int | None = None
     weights_bytes: int | None = None
     context_bytes: int | None = None

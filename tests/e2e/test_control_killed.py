@@ -1,4 +1,4 @@
-"""``ds4top restart`` killed with -9 in each of its steps: the next one tells the truth and goes on."""
+"""``ds4top restart`` killed with -9 in each step: the next one tells the truth and goes on."""
 
 from __future__ import annotations
 
