@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
 from threading import Event as StopEvent
@@ -39,6 +38,7 @@ from ds4top.sources.samples import (
     SourceOk,
 )
 from ds4top.sources.supervisor import Supervisor
+from ds4top.wanted import ActingPlace as ActingPlace
 from ds4top.wanted import Wanted as Wanted
 
 if TYPE_CHECKING:
@@ -62,20 +62,6 @@ _BREAKS = {
     "appeared": "",
     "ended": "the log's input has ended",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ActingPlace:
-    """Where acting keeps its state, and on which servers. ``memory`` stands in for the machine's:
-    bytes available, and whether a pid still holds memory of the GPU.
-
-    ``plain``: its servers are nobody's, neither a supervisor's nor of the user's own commands.
-    """
-
-    state: Path
-    demo: str = ""
-    memory: Callable[[int], tuple[int | None, bool | None]] | None = None
-    plain: bool = False
 
 
 class Session:

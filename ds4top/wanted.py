@@ -1,8 +1,10 @@
-"""What the user said of the server."""
+"""What the user said of the server, and where it can be acted on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +19,17 @@ class Wanted:
     demo: str = ""
     warning_bytes: int | None = None
     critical_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActingPlace:
+    """Where acting keeps its state, and on which servers. ``memory`` stands in for the machine's:
+    bytes available, and whether a pid still holds memory of the GPU.
+
+    ``plain``: its servers are nobody's, neither a supervisor's nor of the user's own commands.
+    """
+
+    state: Path
+    demo: str = ""
+    memory: Callable[[int], tuple[int | None, bool | None]] | None = None
+    plain: bool = False

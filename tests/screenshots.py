@@ -29,6 +29,7 @@ from ds4top.session import Session, replay
 from ds4top.ui.app import Ds4top
 from ds4top.view.look import Look
 from ds4top.view.text import ASCII, UNICODE
+from tests import act_shots
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "screenshots"
@@ -44,7 +45,10 @@ LOOKUP_END = "18:28:01"
 
 
 class Shot(NamedTuple):
-    """One picture: its name, view, size, moment of the log (``None``: of the demo), theme."""
+    """One picture: its name, view, size, moment of the log (``None``: of the demo), theme.
+
+    ``act``: the screen of acting that lies over the view.
+    """
 
     name: str
     view: str
@@ -52,6 +56,7 @@ class Shot(NamedTuple):
     at: str | None = DECODE
     theme: str = "dark"
     ascii_only: bool = False
+    act: str = ""
 
 
 _SIZES = ((200, 50), (120, 30), (80, 24), (60, 12))
@@ -67,6 +72,11 @@ SHOTS: tuple[Shot, ...] = (
         Shot(f"demo-{view}-{w}x{h}", view, (w, h), None)
         for view in ("live", *_DEEPER)
         for w, h in _SIZES
+    ),
+    *(
+        Shot(f"act-{act}-{w}x{h}", "live", (w, h), None, act=act)
+        for act in act_shots.ACTS
+        for w, h in _SIZES[1:]
     ),
 )
 
@@ -124,10 +134,15 @@ def app_of(session: Session, look: Look, theme: str) -> Ds4top:
 
 async def draw(shot: Shot) -> str:
     """The picture as SVG."""
-    session = recorded() if shot.at is None else session_at(shot.at)
+    draining = act_shots.DRAINING_S if shot.act == "progress" else RECORDED_S
+    session = recorded(draining) if shot.at is None else session_at(shot.at)
+    if shot.act:
+        act_shots.allow(session)
     app = app_of(session, Look(ASCII if shot.ascii_only else UNICODE), shot.theme)
     async with app.run_test(size=shot.size) as pilot:
         await app.action_view(shot.view)
+        if shot.act:
+            await act_shots.show(app, pilot, shot.act)
         for _ in range(2):
             # What is shown on wide screens alone is there once the first picture is laid out.
             await pilot.pause()
@@ -261,7 +276,7 @@ def main() -> int:
     asyncio.run(draw_all(FOLDER))
     if args.png:
         for shot in SHOTS:
-            if shot.view == "live" or shot.size == (120, 30):
+            if shot.size == (120, 30) or (shot.view == "live" and not shot.act):
                 make_png(shot.name)
     if args.tmux:
         for size in _SIZES:

@@ -41,6 +41,7 @@ class Situation:
     flight: Flight = field(default_factory=Flight)
     residency: str = "unknown"
     available_bytes: int | None = None
+    total_bytes: int | None = None
     held_bytes: int | None = None
     weights_bytes: int | None = None
     context_bytes: int | None = None
@@ -94,6 +95,7 @@ def situation_of(
         flight=flight,
         residency=residency.value,
         available_bytes=sample.available_bytes if sample is not None and unified else None,
+        total_bytes=sample.total_bytes if sample is not None and unified else None,
         held_bytes=machine.held_bytes if unified else None,
         weights_bytes=server.model_bytes if server is not None else None,
         context_bytes=machine.context_bytes(log) if alive else None,
@@ -185,6 +187,7 @@ class Gatherer:
             read_only=self.config.flag("control.read_only"),
             lock_holder=turn.holder(self.turn_path) if self.turn_path.exists() else None,
             available_bytes=seen.available_bytes,
+            total_bytes=seen.total_bytes,
             held_bytes=seen.held_bytes,
             weights_bytes=seen.weights_bytes,
             context_bytes=seen.context_bytes,

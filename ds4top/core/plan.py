@@ -134,6 +134,7 @@ class Facts:
     read_only: bool = False
     lock_holder: str | None = None
     available_bytes: int | None = None
+    total_bytes: int | None = None
     held_bytes: int | None = None
     weights_bytes: int | None = None
     context_bytes: int | None = None
@@ -279,6 +280,8 @@ class Plan:
     notes: tuple[str, ...] = ()
     start_s_estimate: float | None = None
     start_s_origin: str | None = None
+    start_before: tuple[float | None, str | None] = (None, None)
+    """Seconds of a start as it runs now, and where they are from: what the way back takes."""
     headroom_after_bytes: int | None = None
     refused: str | None = None
     confirm: str | None = None

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from ds4top.core.plan import Action, Facts, Mode, Plan, Signal, Spec, WaitGone
 from ds4top.core.plansteps import COMMAND_S, CONTAINERS, SPARE_BYTES, SYSTEMD, steps_of
+from ds4top.core.process import COMMS
 from ds4top.core.switch import Change, NoWayError, change_mode
 from ds4top.core.units import fmt_duration, fmt_gib
 
@@ -84,6 +85,10 @@ def _refusal(action: Action, facts: Facts) -> str | None:
         return facts.supervisor.refusal or facts.supervisor.no_restart
     if facts.target is None:
         return "no server is running"
+    if facts.target.comm not in COMMS:
+        # Whatever its argv says: one that is named by its pid can be looked at, no more.
+        names = " or ".join(COMMS)
+        return f"{facts.target.pid} is {facts.target.comm}, no {names}: nothing else is acted on"
     if not facts.may_signal and (action is Action.KILL or not _stops_alone(facts)):
         word = "stop" if action in (Action.STOP, Action.KILL) else "restart"
         return f"it belongs to {facts.owner}; as that user: sudo -u {facts.owner} ds4top {word}"
@@ -170,6 +175,7 @@ def _described(plan: Plan, facts: Facts, change: Change | None, want: Mode | Non
         notes=tuple(notes),
         start_s_estimate=estimate if starts else None,
         start_s_origin=origin if starts else None,
+        start_before=_start_estimate(facts, facts.residency),
         headroom_after_bytes=headroom,
         confirm=confirm,
         after=after,
@@ -219,10 +225,26 @@ def _headroom_after(facts: Facts, action: Action) -> int | None:
     return facts.available_bytes + freed - facts.weights_bytes - facts.context_bytes
 
 
+def _never_fits(facts: Facts) -> str | None:
+    """Why it cannot fit however much its stop gives back; ``None`` where it may, or for unknown."""
+    weights, context, total = facts.weights_bytes, facts.context_bytes, facts.total_bytes
+    if weights is None or context is None or total is None:
+        return None
+    need = weights + context + SPARE_BYTES
+    if need <= total:
+        return None
+    return (
+        f"weights, context and {fmt_gib(SPARE_BYTES, 0)} GiB to spare are {fmt_gib(need)} GiB,"
+        f" and the machine has {fmt_gib(total)} GiB"
+    )
+
+
 def _room(facts: Facts, starts: bool) -> tuple[str | None, list[str]]:
     if not starts:
         return None, []
     left = _headroom_after(facts, Action.RESTART)
+    if left is None and (short := _never_fits(facts)) is not None:
+        return "START", [short]
     if left is None:
         return None, ["whether it will fit is not known: memory or its size could not be read"]
     if left >= SPARE_BYTES:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from ds4top.core.target import Env
@@ -93,6 +94,7 @@ class Socket:
     inode: int
 
 
+@lru_cache(maxsize=256)
 def _address(text: str) -> str:
     raw = bytes.fromhex(text)
     # The kernel prints each 32-bit word as the machine holds it.

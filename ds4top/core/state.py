@@ -149,7 +149,9 @@ class Life:
         """Seconds from the first engine line to ``listening``, where both times are known."""
         if self.engine_at is None or self.listening_at is None:
             return None
-        return max(0.0, self.listening_at - self.engine_at)
+        took_s = self.listening_at - self.engine_at
+        # Stamps are whole seconds; an engine line read only after that did not come then.
+        return max(0.0, took_s) if took_s >= -1.0 else None
 
     @property
     def over(self) -> bool:

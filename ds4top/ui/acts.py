@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -64,6 +65,7 @@ class Acts:
             if command.group == "act"
         }
         self.make = make or self._controller
+        self.monotonic: Callable[[], float] = time.monotonic
         self._doing: Doing | None = None
         self._told = True
         self._seen = True

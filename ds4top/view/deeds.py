@@ -24,7 +24,7 @@ from ds4top.core.plan import (
 from ds4top.core.state import Life, Phase
 from ds4top.core.units import fmt_age, fmt_duration, fmt_gib, fmt_ms, fmt_tokens
 from ds4top.view.past import seconds_text
-from ds4top.view.planview import outcome_lines, title
+from ds4top.view.planview import MODES, outcome_lines, title
 from ds4top.view.rates import RateBook
 from ds4top.view.text import Row, bar, columns, row
 
@@ -38,6 +38,8 @@ _STAMP_S = 1.0
 """A log's stamps are whole seconds."""
 _BAR = 24
 _STORES = 200
+_ROOMY = 80
+"""Columns from which on the keys are told in full."""
 
 
 def _stops(step: Step) -> bool:
@@ -52,17 +54,23 @@ def _starts(step: Step) -> bool:
 def progress_rows(deed: Deed, model: Model, book: RateBook, now_t: float, width: int) -> list[Row]:
     """All of an action: its steps, what the log tells meanwhile, how it ended."""
     rows = [row((f" {line}", "title")) for line in wrap(title(deed.plan), max(width - 2, 10))]
-    rows.append(row(""))
+    end_t = now_t if deed.ended_t is None else deed.ended_t
+    rows += [_standing(deed, end_t), row("")]
+    if deed.outcome is not None:
+        rows += [*_ended(deed, width), row("")]
     for step, seen in zip(deed.plan.steps, deed.steps, strict=True):
         rows += _step(seen, now_t, width)
         rows += _meanwhile(deed, step, seen, model, book, now_t)
-    end_t = now_t if deed.ended_t is None else deed.ended_t
-    rows += [row(""), row((" elapsed ", "label"), seconds_text(end_t - deed.begun_t))]
-    if deed.outcome is None and deed.left:
-        rows.append(row((" ds4top waits for nothing any more", "warn")))
-    if deed.outcome is not None:
-        rows += [row(""), *_ended(deed, width)]
     return rows
+
+
+def _standing(deed: Deed, end_t: float) -> Row:
+    """How far it is and for how long, always in the same place."""
+    at, of = (deed.at or 0) + 1, len(deed.steps)
+    words = (f" step {at} of {of}", "now") if deed.outcome is None else f" step {at} of {of}"
+    left = ("   ds4top waits for nothing any more", "warn") if deed.left else ""
+    took = seconds_text(end_t - deed.begun_t)
+    return row(words, ("   elapsed ", "label"), took, left if deed.outcome is None else "")
 
 
 def _step(seen: StepSeen, now_t: float, width: int) -> Iterator[Row]:
@@ -117,8 +125,8 @@ def _drain(model: Model, book: RateBook, begun: float) -> Iterator[Row]:
     if request is not None and request.phase is Phase.PREFILL:
         done, total = fmt_tokens(request.prefill_done_tokens), fmt_tokens(request.new_tokens)
         left = fmt_duration(book.eta_s(request))
-        yield _under((f"a prefill is running, {done} of {total} tokens: ", "text"), (left, "now"),
-                     " left, and it ends first")  # fmt: skip
+        yield _under(f"a prefill is running, {done} of {total} tokens")
+        yield _under((left, "now"), " left; it ends first")
     elif request is not None:
         generated = fmt_tokens(request.generated_tokens)
         yield _under(f"a request is in flight: {request.phase.value}, {generated} generated")
@@ -174,9 +182,16 @@ def _ended(deed: Deed, width: int) -> Iterator[Row]:
         for piece in wrap(line.text, max(width - 4, 10)) or [""]:
             yield row(indent, (piece, styles[line.kind]))
     if deed.back is not None:
-        yield row("")
-        yield row((" Back to the last settings that worked", "title"))
+        yield row((" Back to the last settings that worked", "title"), _back_mode(deed.back))
         yield from _back_steps(deed.back, width)
+
+
+def _back_mode(back: Plan) -> Row:
+    """What the way back brings, and how long that takes."""
+    mode, usual = MODES.get(back.residency_after or ""), back.start_s_estimate
+    took = f"about {fmt_duration(usual)}" if usual is not None else ""
+    said = ", ".join(words for words in (mode, took) if words)
+    return row((f": {said}" if said else "", "text"))
 
 
 def _back_steps(plan: Plan, width: int) -> Iterator[Row]:
@@ -185,13 +200,14 @@ def _back_steps(plan: Plan, width: int) -> Iterator[Row]:
             yield row(f"  {number}. " if at == 0 else "     ", piece)
 
 
-def keys_row(deed: Deed, *, startable: bool, start: str, signal: str) -> Row:
+def keys_row(deed: Deed, width: int, *, startable: bool, start: str, signal: str) -> Row:
     """What can be done now, for the last line. ``start`` and ``signal``: labels of those keys."""
     if deed.goes_on:
         return row(" ", ("Esc", "key"), " hides this; it goes on")
     parts: list[Row] = []
     if deed.back is not None:
-        parts.append(row(("b", "key"), " goes back to the last settings that worked"))
+        where = " to the last settings that worked" if width >= _ROOMY else ""
+        parts.append(row(("b", "key"), f" goes back{where}"))
     elif not deed.outcome.done and startable:  # type: ignore[union-attr]
         parts.append(row((start, "key"), " starts it again"))
     if still_there(deed):

@@ -14,7 +14,17 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any, Literal
 
-from ds4top.core.plan import Action, Mode, Outcome, Plan, Progress, WriteDropIn
+from ds4top.core.plan import (
+    Action,
+    Mode,
+    Outcome,
+    Plan,
+    Progress,
+    WaitAnswer,
+    WaitGone,
+    WriteDropIn,
+)
+from ds4top.core.planback import back_of
 from ds4top.core.secrets import MASK, is_secret, shown, shown_argv
 from ds4top.core.units import fmt_duration, fmt_gib
 from ds4top.view.text import UNICODE, Charset, Row, Span, clean, fit
@@ -134,6 +144,11 @@ def _lines(plan: Plan) -> Iterator[PlanLine]:
         return
     for what in plan.lost:
         yield PlanLine("lost", f"lost: {what}")
+    yield from _costs(plan)
+    for note in plan.notes:
+        yield PlanLine("note", note)
+    for fear in fears(plan):
+        yield PlanLine("note", fear)
     yield PlanLine("label", "Steps")
     for number, step in enumerate(plan.steps, 1):
         yield PlanLine("step", f"{number}. {step.words}")
@@ -143,9 +158,6 @@ def _lines(plan: Plan) -> Iterator[PlanLine]:
             yield PlanLine("label", step.path)
             for line in step.text.splitlines():
                 yield PlanLine("plus", _quiet(line))
-    yield from _costs(plan)
-    for note in plan.notes:
-        yield PlanLine("note", note)
     if plan.confirm is not None:
         how = "type KILL" if plan.confirm == "KILL" else f"type {plan.confirm}, or give --force"
         yield PlanLine("confirm", f"to go on: {how}")
@@ -203,6 +215,27 @@ def _costs(plan: Plan) -> Iterator[PlanLine]:
     if plan.headroom_after_bytes is not None:
         left = fmt_gib(plan.headroom_after_bytes, unit=True)
         yield PlanLine("cost", f"headroom after: about {left}")
+
+
+def fears(plan: Plan) -> Iterator[str]:
+    """What happens where it fails, in the order in which it may."""
+    if plan.action is Action.KILL:
+        return
+    for number, step in enumerate(plan.steps):
+        if isinstance(step, WaitGone):
+            yield f"if it is not gone after {fmt_duration(step.grace_s)}: it is left so, not killed"
+        elif isinstance(step, WaitAnswer):
+            yield f"if it does not come up: {_way_back(plan, number)}"
+
+
+def _way_back(plan: Plan, number: int) -> str:
+    back = back_of(plan, number)
+    if back is None:
+        return "it stays down; how it was started is kept"
+    mode = MODES.get(back.residency_after or "")
+    usual = back.start_s_estimate
+    took = f", about {fmt_duration(usual)}" if usual is not None else ""
+    return "back to the last settings that worked" + (f": {mode}" if mode else "") + took
 
 
 def line_text(line: PlanLine) -> str:

@@ -115,8 +115,8 @@ def test_a_drain_tells_the_time_that_a_prefill_still_takes() -> None:
     assert "✓ one SIGTERM" in shown
     assert "→ wait until it has drained" in shown
     assert "30 s" in shown
-    assert "a prefill is running, 20,480 of 44,871 tokens: " in shown
-    assert " left, and it ends first" in shown
+    assert "a prefill is running, 20,480 of 44,871 tokens\n" in shown
+    assert " left; it ends first" in shown
     assert "last line of its log 5 s ago" in shown
     assert "elapsed 40 s" in shown
 
@@ -153,12 +153,16 @@ def test_how_it_ended() -> None:
                   "   ds4: CUDA error", "Back to the last settings that worked", "3. start it",
                   "elapsed 20 s"):  # fmt: skip
         assert words in shown
-    line = row_text(keys_row(deed, startable=True, start="S", signal="K"))
+    line = row_text(keys_row(deed, 80, startable=True, start="S", signal="K"))
     assert line.split("   ")[0] == " b goes back to the last settings that worked"
-    line = row_text(keys_row(replace(deed, back=None), startable=True, start="S", signal="K"))
+    # Where there is little room the reason comes before the steps, and keys are told shortly.
+    assert shown.index("out of memory") < shown.index("3. start it") < shown.index("✗ wait until")
+    line = row_text(keys_row(deed, 60, startable=True, start="S", signal="K"))
+    assert line.split("   ")[0] == " b goes back"
+    line = row_text(keys_row(replace(deed, back=None), 80, startable=True, start="S", signal="K"))
     assert "S starts it again" in line
     stuck = replace(at(1, "failed"), outcome=replace(failed, failed_step=1))
-    assert "K signals" in row_text(keys_row(stuck, startable=True, start="S", signal="K"))
+    assert "K signals" in row_text(keys_row(stuck, 80, startable=True, start="S", signal="K"))
     assert acting_words(deed) == "restart FAILED"
     assert acting_words(replace(deed, outcome=Outcome(True, "restart done"))) == ""
     assert acting_words(at(1)) == "restart 2/4"

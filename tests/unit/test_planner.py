@@ -408,6 +408,26 @@ def test_no_room_wants_a_word() -> None:
     assert unknown.headroom_after_bytes is None
 
 
+def test_what_is_more_than_the_machine_has_wants_a_word_too() -> None:
+    # What its stop gives back is not known, and would not be enough in any case.
+    unknown = facts(held_bytes=None, weights_bytes=120 * GIB, context_bytes=3 * GIB)
+    plan = make_plan(Action.RESTART, replace(unknown, total_bytes=121 * GIB))
+    assert plan.confirm == "START"
+    assert plan.notes[-1] == (
+        "weights, context and 8 GiB to spare are 131.0 GiB, and the machine has 121.0 GiB"
+    )
+    assert make_plan(Action.RESTART, replace(unknown, total_bytes=131 * GIB)).confirm is None
+    assert make_plan(Action.STOP, replace(unknown, total_bytes=121 * GIB)).confirm is None
+
+
+@pytest.mark.parametrize("action", [Action.RESTART, Action.STOP, Action.KILL])
+def test_only_what_has_the_name_of_a_server_is_acted_on(action: Action) -> None:
+    named = facts(target=replace(TARGET, comm="sleep"), flight=Flight(poisoned=True))
+    plan = make_plan(action, named)
+    assert plan.refused == "4711 is sleep, no ds4-server or llama-server: nothing else is acted on"
+    assert plan.steps == ()
+
+
 def test_what_is_lost() -> None:
     flight = Flight("decode", 46_909, 212, 2)
     plan = make_plan(Action.RESTART, facts(flight=flight, kv_disk=False))

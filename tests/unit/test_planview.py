@@ -32,6 +32,7 @@ from ds4top.core.planner import make_plan
 from ds4top.core.switch import DIRECT
 from ds4top.core.units import GIB
 from ds4top.view.planview import (
+    fears,
     outcome_text,
     plan_json,
     plan_lines,
@@ -98,6 +99,10 @@ def test_the_text_of_a_switch() -> None:
         "Restart: ds4-server 4711 (plain process bash), mmap → no-mmap (copy)",
         "  ! lost: the request in flight (decode of 48,325 tokens, 612 generated)",
         "  ! lost: 2 waiting requests",
+        "  start-up: about 57 s (a Spark's, as reference)",
+        "  headroom after: about 29.0 GiB",
+        "  if it is not gone after 10 m 00 s: it is left so, not killed",
+        "  if it does not come up: back to the last settings that worked: mmap, about 6 m 58 s",
         "Steps",
         "  1. one SIGTERM to ds4-server 4711, never a second",
         "  2. wait until it has drained and saved its KV cache, 600 s at most",
@@ -107,9 +112,22 @@ def test_the_text_of_a_switch() -> None:
         "Command line",
         "    /srv/ds4-server -m q2.gguf --api-key '***' --ctx 131072",
         "  + --no-mmap",
-        "  start-up: about 57 s (a Spark's, as reference)",
-        "  headroom after: about 29.0 GiB",
     ]
+
+
+def test_what_happens_where_it_fails_is_said_before() -> None:
+    kept = "if it does not come up: it stays down; how it was started is kept"
+    left = "if it is not gone after 2 m 00 s: it is left so, not killed"
+    for action, words in (
+        (Action.RESTART, [left, kept]),
+        (Action.STOP, [left]),
+        (Action.KILL, []),
+    ):
+        flight = Flight(poisoned=action is Action.KILL)
+        assert list(fears(make_plan(action, facts(grace_s=120.0, flight=flight)))) == words
+    assert list(fears(make_plan(Action.START, facts(target=None)))) == [kept]
+    unknown = make_plan(Action.RESTART, facts(residency="unknown", reference_s={}), Mode.COPY)
+    assert list(fears(unknown))[1].endswith(": back to the last settings that worked")
 
 
 def test_a_drop_in_is_shown_before_it_is_written() -> None:
@@ -184,6 +202,9 @@ def test_a_switch_that_fails_to_start_goes_back_to_what_ran() -> None:
     assert isinstance(back.steps[0], Spawn)
     assert back.steps[0].spec == SPEC
     assert (back.argv_before, back.argv_after) == (plan.argv_after, SPEC.argv)
+    # What it takes is what that mode takes, not what the one that failed would have.
+    assert (plan.start_s_estimate, back.start_s_estimate) == (57.0, 418.0)
+    assert back.headroom_after_bytes is None
     # The same launch again, or a server that was never stopped: nothing to go back to.
     same = make_plan(Action.RESTART, facts())
     assert back_of(same, at(same, WaitAnswer)) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ds4top.core import events as ev
-from ds4top.core.state import End
+from ds4top.core.state import End, Life
 from tests.unit.test_reduce import (
     BASE,
     BUFFERS,
@@ -151,3 +151,12 @@ def test_a_stop_without_a_request_is_seen_with_its_time() -> None:
     state = run(BUFFERS, LISTENING, STOP)
     assert (state.lives[0].shutdown_at, state.lives[0].open_at_end) == (BASE + 2, False)
     assert isinstance(state.lives[0].buffers, ev.ContextBuffers)
+
+
+def test_an_engine_line_that_was_read_after_listening_tells_no_time() -> None:
+    life = Life(1, 100.0, True, engine_at=43.0, listening_at=100.0)
+    assert life.load_s == 57.0
+    # Whole seconds: listening is stamped with the second that it came in.
+    assert Life(1, 100.0, True, engine_at=100.6, listening_at=100.0).load_s == 0.0
+    # A log that was read in one piece, long after.
+    assert Life(1, 100.0, True, engine_at=335.0, listening_at=100.0).load_s is None

@@ -5,7 +5,6 @@ They show and ask; what is done is ``ui.acts``'.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -92,7 +91,7 @@ class Confirm(ActScreen):
         super().on_mount()
 
     def _ask(self) -> None:
-        self._looking, self._looked_t = True, time.monotonic()
+        self._looking, self._looked_t = True, self.acts.monotonic()
         self.acts.plan(self.action_wanted, self.want, self._take)
 
     def _take(self, look: Look) -> None:
@@ -115,7 +114,7 @@ class Confirm(ActScreen):
 
     def paint(self, *, frozen: bool) -> None:
         """Look again where the server has gone on to something else."""
-        old = time.monotonic() - self._looked_t >= _KEPT_S
+        old = self.acts.monotonic() - self._looked_t >= _KEPT_S
         if self._look is not None and not self._looking and old and self.acts.differs(self._look):
             self._ask()
 
@@ -308,7 +307,7 @@ class ProgressScreen(ActScreen):
             return [row((" nothing goes on", "dim"))]
         if not deed.goes_on:
             self.acts.was_seen()
-        return progress_rows(deed, app.model, app.book, time.monotonic(), width)
+        return progress_rows(deed, app.model, app.book, self.acts.monotonic(), width)
 
     def question(self) -> Row:
         """What can be done now."""
@@ -317,7 +316,13 @@ class ProgressScreen(ActScreen):
             return super().question()
         keys = self.acts.keys
         startable = self.acts.app.model.startable
-        return keys_row(deed, startable=startable, start=keys["start"], signal=keys["signal"])
+        return keys_row(
+            deed,
+            self.size.width,
+            startable=startable,
+            start=keys["start"],
+            signal=keys["signal"],
+        )
 
     def action_back(self) -> None:
         """Take the failed action back, as it is shown."""
