@@ -187,7 +187,7 @@ def child(ticks: int, report_fd: int) -> None:
                 self.screen._on_timer_update()
                 if done == min(_SETTLED, ticks):
                     _settle()
-                if done == warm or (done > warm and done % every == 0) or done == ticks:
+                if done in (warm, ticks) or (done > warm and done % every == 0):
                     self.found.append(_figures(done))
             self.exit()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from tests.bench.soak import GROWTH, soak
 
 TICKS = int(os.environ.get("DS4TOP_SOAK_TICKS", "8640"))
