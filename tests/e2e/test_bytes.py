@@ -87,23 +87,26 @@ def test_a_busy_machine(view: str, tmp_path: Path, capsys: pytest.CaptureFixture
     recording = tmp_path / "demo.jsonl"
     recording.write_bytes(gzip.decompress(RECORDING.read_bytes()))
     busy: list[int] = []
-    idle: list[int] = []
     with stepping(recording, view, str(SERVED_S)) as (stepper, terminal):
+        # The first step may hold the first picture.
+        stepper.step()
         for _ in range(BUSY_S):
             state, _, size = stepper.step()
-            (idle if state == "idle" else busy).append(size)
+            if state != "idle":
+                busy.append(size)
         assert WORDS[view] in terminal.text
     with capsys.disabled():
         print(
             f"\n{view}: {mean(busy):.0f} bytes a second over {len(busy)} s"
-            f" (at most {max(busy)}), idle {mean(idle):.0f} over {len(idle)} s"
+            f" (at most {max(busy)})"
         )
-    assert len(busy) >= 100
-    assert len(idle) >= 30
+    assert len(busy) >= 200
+    assert min(busy) > 0
     assert mean(busy) <= DECODING_BYTES_A_SECOND
 
 
-def test_idle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("view", ["live", "requests", "memory"])
+def test_idle(view: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """After a turn nothing is logged for two minutes, then another one begins."""
     lines = SIM_SHORT.read_text().splitlines(keepends=True)
     end = next(index for index, line in enumerate(lines) if "finish=stop" in line) + 1
@@ -112,7 +115,7 @@ def test_idle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     later = "1124 18:28:30 ds4-server: chat ctx=11120..11159:39 TOOLS prompt start\n"
     log.write_text("".join(lines[:end]) + later)
     costs: list[int] = []
-    with stepping(log) as (stepper, terminal):
+    with stepping(log, view) as (stepper, terminal):
         played = 0.0
         while played < 60:
             _, played, _ = stepper.step()
@@ -123,5 +126,5 @@ def test_idle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             costs.append(size)
         assert "18:27:29" in terminal.header
     with capsys.disabled():
-        print(f"\nidle: {mean(costs):.0f} bytes a second over {len(costs)} s")
+        print(f"\n{view}, idle: {mean(costs):.0f} bytes a second over {len(costs)} s")
     assert mean(costs) <= IDLE_BYTES_A_SECOND
