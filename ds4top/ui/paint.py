@@ -22,6 +22,8 @@ from textual.geometry import Region
 from textual.screen import Screen
 from textual.strip import Strip
 
+from ds4top.view.text import is_plain
+
 _ATTRIBUTES = (
     ("bold", "1"),
     ("dim", "2"),
@@ -130,6 +132,24 @@ class TightScreenful(LayoutUpdate):
         return pen.text()
 
 
+def cropped(strip: Strip, first: int, last: int) -> Strip:
+    """A part of a strip.
+
+    Textual's own way keeps the width of every text that it was ever asked about, thousands of them:
+    where each character takes a cell there is nothing to measure.
+    """
+    found: list[Segment] = []
+    x = 0
+    for text, style, control in strip:
+        if control or not is_plain(text):
+            return strip.crop(first, last)
+        end = x + len(text)
+        if end > first and x < last:
+            found.append(Segment(text[max(first - x, 0) : last - x], style))
+        x = end
+    return Strip(found, min(last, x) - first)
+
+
 _Range = tuple[int, int]
 
 
@@ -170,7 +190,7 @@ class TightCompositor(Compositor):
             strips = widget.render_lines(crop)
             for y, inside, rest in parts:
                 strip = strips[y - top]
-                pieces += [(y, a, strip.crop(a - seen.x, b - seen.x)) for a, b in inside]
+                pieces += [(y, a, cropped(strip, a - seen.x, b - seen.x)) for a, b in inside]
                 if rest:
                     wanted[y] = rest
                 else:

@@ -44,11 +44,25 @@ def page(rows: Sequence[Row], width: int, charset: Charset = UNICODE) -> tuple[R
     if width < TWO_COLUMNS:
         return tuple(rows)
     blocks = blocks_of(rows)
-    cuts = range(1, max(len(blocks), 1) + 1)
-    cut = min(cuts, key=lambda at: max(len(stacked(blocks[:at])), len(stacked(blocks[at:]))))
+    cut = even_cut([len(block) for block in blocks])
     left, right = stacked(blocks[:cut]), stacked(blocks[cut:])
-    room = column_width(width)
     return tuple(
-        row(fit(one or (), room, "<", charset), " " * _GAP, other or ())
-        for one, other in zip_longest(left, right)
+        beside(one or (), other or (), width, charset) for one, other in zip_longest(left, right)
     )
+
+
+def even_cut(heights: Sequence[int]) -> int:
+    """How many of these blocks stand in the left of two columns of about the same height."""
+
+    def height(of: Sequence[int]) -> int:
+        return sum(of) + max(len(of) - 1, 0)
+
+    cuts = range(1, max(len(heights), 1) + 1)
+    return min(cuts, key=lambda at: max(height(heights[:at]), height(heights[at:])))
+
+
+def beside(left: Row, right: Row, width: int, charset: Charset = UNICODE) -> Row:
+    """One row of two columns."""
+    if not left and not right:
+        return ()
+    return row(fit(left, column_width(width), "<", charset), " " * _GAP, right)

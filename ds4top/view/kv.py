@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from itertools import zip_longest
 
 from ds4top.core.kvaccount import (
     KvAccount,
@@ -29,6 +30,7 @@ from ds4top.core.units import (
     fmt_pct,
     fmt_tokens,
 )
+from ds4top.view.compose import TWO_COLUMNS, beside, even_cut
 from ds4top.view.live import kv_title
 from ds4top.view.look import Look
 from ds4top.view.now import labelled
@@ -333,6 +335,29 @@ def story(model: Model, charset: Charset = UNICODE) -> list[Keyed]:
         )
         rows.append((("evicted", gone), row(text)))
     return rows + _none_if_empty("EVICTED", log.evictions)
+
+
+def in_columns(rows: Sequence[Keyed], width: int, charset: Charset = UNICODE) -> list[Keyed]:
+    """The same under a blank row in two columns, where the screen is wide; keys are pairs then."""
+    if width < TWO_COLUMNS or not rows:
+        return list(rows)
+    blocks: list[list[Keyed]] = [[]]
+    for one in rows:
+        if one[1]:
+            blocks[-1].append(one)
+        elif blocks[-1]:
+            blocks.append([])
+    cut = even_cut([len(block) for block in blocks])
+    left, right = (
+        [one for block in part for one in (_GAP, *block)] for part in (blocks[:cut], blocks[cut:])
+    )
+    return [
+        ((a[0], b[0]) if a[0] or b[0] else number, beside(a[1], b[1], width, charset))
+        for number, (a, b) in enumerate(zip_longest(left, right, fillvalue=_GAP))
+    ]
+
+
+_GAP: Keyed = (None, ())
 
 
 def _section(title: str, words: str) -> list[Keyed]:

@@ -11,6 +11,7 @@ from ds4top.core.memtrack import RECENT_S
 from ds4top.core.model import Model
 from ds4top.core.units import count_of, fmt_age, fmt_gib, fmt_k
 from ds4top.view.coldstart import start_section
+from ds4top.view.compose import column_width, page
 from ds4top.view.look import Look
 from ds4top.view.memory import (
     NEXT_TOKENS,
@@ -35,8 +36,10 @@ _XIDS = 3
 _DEFAULT_LIMIT = 131_072
 
 
-def memory_view(model: Model, status: Status, width: int, look: Look) -> tuple[Row, ...]:
-    """All of it, what decides first."""
+def memory_view(
+    model: Model, status: Status, width: int, look: Look, *, charted: bool = False
+) -> tuple[Row, ...]:
+    """All of it, what decides first; ``charted``: the last ten minutes are drawn elsewhere."""
     machine = model.machine
     parts = machine.parts(model.log)
     if parts is None or machine.memory.sample is None:
@@ -48,13 +51,14 @@ def memory_view(model: Model, status: Status, width: int, look: Look) -> tuple[R
             *_kills(model),
         )
     residency, why = machine.residency(model.log)
-    rows: list[Row] = [
+    head: list[Row] = [
         row((" MEMORY", "title"), f"   {fmt_gib(parts.total, unit=True)}   ", (residency, "value"),
             (f"   {why}", "dim")),
         row(" ", parts_bar(parts, width - 2, look)),
     ]  # fmt: skip
-    rows += start_section(model, status, width, look)
-    rows += _headroom_rows(model, status, width, look)
+    width, whole = column_width(width), width
+    rows: list[Row] = list(start_section(model, status, width, look))
+    rows += _headroom_rows(model, status, width, look, charted)
     rows += _fit_rows(model, width)
     if machine.autopsy is not None:
         rows += [row(""), row((" THE LAST END", "title"))]
@@ -63,12 +67,13 @@ def memory_view(model: Model, status: Status, width: int, look: Look) -> tuple[R
     rows += over_time(model, width, look)
     rows += _tenants(model)
     rows += _kills(model)
-    return tuple(rows)
+    below = page(rows, whole, look.charset)
+    return (*head, *([()] if below and below[0] else []), *below)
 
 
 def _parts_rows(parts: Parts, width: int, look: Look) -> list[Row]:
     total, amounts = parts.total, parts.as_dict()
-    wordy = width >= 100
+    wordy = width >= 96
     cells = max(min(width - (90 if wordy else 26), 60), 6)
     rows = [row(""), row((" WHO HOLDS IT", "title"), ("   GiB", "dim"))]
     for name, label, _, style in PARTS:
@@ -124,7 +129,9 @@ def _plain_bar(parts: Parts, width: int, look: Look) -> Row:
     return stacked_bar(shares, width, look.charset)
 
 
-def _headroom_rows(model: Model, status: Status, width: int, look: Look) -> list[Row]:
+def _headroom_rows(
+    model: Model, status: Status, width: int, look: Look, charted: bool
+) -> list[Row]:
     track = model.machine.memory
     rows = [
         row(""),
@@ -132,7 +139,7 @@ def _headroom_rows(model: Model, status: Status, width: int, look: Look) -> list
     ]
     room = max(width - 26, 10)
     recent = track.recent
-    if len(recent.t):
+    if len(recent.t) and not charted:
         begin = recent.t[-1] - RECENT_S
         steps: list[float | None] = [None] * room
         for t, value in recent.since(begin):

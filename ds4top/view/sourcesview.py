@@ -7,21 +7,23 @@ from textwrap import wrap
 from ds4top.core.model import Model, SourceHealth
 from ds4top.core.process import ServerProcess
 from ds4top.core.units import count_of, fmt_age, fmt_duration
-from ds4top.view.text import Part, Row, columns, row
+from ds4top.view.compose import column_width, page
+from ds4top.view.text import UNICODE, Charset, Part, Row, columns, row
 
 STYLES = {"ok": "ok", "missing": "dim", "denied": "crit", "error": "crit", "stale": "stale"}
 _COST_FROM = 90
 _TORN = 12
 
 
-def sources_view(model: Model, width: int) -> tuple[Row, ...]:
-    """All of it."""
+def sources_view(model: Model, width: int, charset: Charset = UNICODE) -> tuple[Row, ...]:
+    """All of it; in two columns where the screen is wide."""
+    width, whole = column_width(width), width
     rows: list[Row] = [row((" SOURCES", "title"))]
     rows += _table(model.health, width)
     rows += _unseen(model, width)
     rows += _servers(model, width)
     rows += _log(model)
-    return tuple(rows)
+    return page(rows, whole, charset)
 
 
 def _table(found: tuple[SourceHealth, ...], width: int) -> list[Row]:

@@ -131,9 +131,14 @@ def clean(text: str, charset: Charset = UNICODE) -> str:
     return "".join([_glyph(char)[0] for char in text])
 
 
+def is_plain(text: str) -> bool:
+    """Whether each character of clean text takes one cell."""
+    return text.isascii() or _PLAIN(text) is not None
+
+
 def width_of(text: str) -> int:
     """Cells that clean text takes."""
-    if text.isascii() or _PLAIN(text):
+    if is_plain(text):
         return len(text)
     return sum([_glyph(char)[1] for char in text])
 

@@ -90,6 +90,35 @@ async def test_the_widest_live_screen_has_no_empty_stretch() -> None:
         assert "\n\n\n\n" not in frame.text
 
 
+async def test_the_widest_screens_are_filled_on_purpose() -> None:
+    """No empty stretch inside a view; what does not fill the height stands in two columns."""
+    views = [view for view in VIEWS if view != "log"]
+    for (view, (width, _)), frame in (
+        await frames(demo(DECODE_S), [(view, (200, 50)) for view in views])
+    ).items():
+        body = "\n".join(line.rstrip() for line in frame.rows[1:-2])
+        assert "\n\n\n\n" not in body.rstrip(), view
+        rows = body.rstrip().split("\n")
+        # A page of two columns: each begins at the top, and nothing reaches over the middle.
+        if view in ("launch", "day", "sources"):
+            assert rows[0][: width // 2].strip(), view
+            assert rows[0][width // 2 :].strip(), view
+            assert {line[width // 2 : width // 2 + 1] for line in rows} <= {" ", ""}, view
+        else:
+            assert len(rows) >= len(frame.rows) - 6, view
+
+
+async def test_memory_is_drawn_to_the_foot() -> None:
+    (frame,) = (await frames(demo(DECODE_S), [("memory", (200, 50))])).values()
+    assert re.search(r"^ HEADROOM +10 min$", frame.text, re.MULTILINE)
+    assert re.search(r"^ +10 m +9\.5 m .* now$", frame.rows[-3].rstrip())
+    assert "last 10 min" not in frame.text
+    # Where there are fewer rows the ten minutes stand among them.
+    (frame,) = (await frames(demo(DECODE_S), [("memory", (200, 30))])).values()
+    assert "last 10 min" in frame.text
+    assert " HEADROOM   10 min" not in frame.text
+
+
 # A question of the Live screen, and what answers it: while a request decodes, while one prefills.
 UP = (r"^ +DECODE +ds4-server 17180", r"^ +PREFILL +ds4-server 17180")
 HOW_FAST = (r"77\.0 tok/s now .*expected +74\.8 at +13K", r"1,777 tok/s")

@@ -1,6 +1,6 @@
 """Runs the dashboard over a replay whose clock moves only when it is told to.
 
-``fixed_clock.py LOG FD``: for every byte that comes on the descriptor, time moves on by a second,
+``fixed_clock.py LOG FD [VIEW [SECONDS]]``: from so many seconds on, for every byte that comes on the descriptor, time moves on by a second,
 the screen is painted, and a mark follows the frame on the same terminal: state and played seconds.
 """
 
@@ -25,15 +25,17 @@ class Stepped(Ds4top):
     # A relative path would be looked for beside this file.
     CSS_PATH = Path(inspect.getfile(Ds4top)).with_name("ds4top.tcss")
 
-    def __init__(self, path: str, orders: int) -> None:
+    def __init__(self, path: str, orders: int, view: str = "live", begin: str = "0") -> None:
         session = replay(path, fixed=True)
         session.source.open()
         super().__init__(session, Look(), ticking=False)
         self._orders = orders
-        self._played_s = 0.0
+        self._view = view
+        self._played_s = float(begin)
 
     async def on_ready(self) -> None:
         """The screen is on: take orders."""
+        await self.action_view(self._view)
         self._play()
         asyncio.get_running_loop().add_reader(self._orders, self._order)
 
@@ -60,6 +62,6 @@ class Stepped(Ds4top):
 
 
 if __name__ == "__main__":
-    app = Stepped(sys.argv[1], int(sys.argv[2]))
+    app = Stepped(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
     app.run()
     app.session.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import sys
@@ -16,6 +17,9 @@ from terminal import SIM_SHORT, Terminal, environment
 DECODING_BYTES_A_SECOND = 1_800
 IDLE_BYTES_A_SECOND = 170
 MARK = re.compile(rb"\x1b\]777;(\w+);([0-9.]+)\x07")
+RECORDING = Path(__file__).parent.parent / "data" / "demo" / "demo.jsonl.gz"
+SERVED_S, BUSY_S = 70, 240
+WORDS = {"live": "DECODE", "requests": "HOW LONG THEY TOOK", "memory": "WHO HOLDS IT"}
 DRIVER = Path(__file__).with_name("fixed_clock.py")
 
 
@@ -43,10 +47,10 @@ class Stepper:
 
 
 @contextmanager
-def stepping(path: Path) -> Iterator[tuple[Stepper, Terminal]]:
+def stepping(path: Path, *more: str) -> Iterator[tuple[Stepper, Terminal]]:
     """A 200×50 terminal in the colours of tmux, with a dashboard that waits for steps."""
     reader, writer = os.pipe()
-    argv = [sys.executable, str(DRIVER), str(path), str(reader)]
+    argv = [sys.executable, str(DRIVER), str(path), str(reader), *more]
     env = environment(TERM="tmux-256color", TEXTUAL_COLOR_SYSTEM="256")
     with Terminal(argv, size=(200, 50), env=env, pass_fds=(reader,)) as terminal:
         os.close(reader)
@@ -77,7 +81,29 @@ def test_decoding(capsys: pytest.CaptureFixture[str]) -> None:
     assert mean(costs) <= DECODING_BYTES_A_SECOND
 
 
-def test_idle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("view", ["live", "requests", "memory"])
+def test_a_busy_machine(view: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The recorded demo has the machine in it: memory, GPU and process move with each turn."""
+    recording = tmp_path / "demo.jsonl"
+    recording.write_bytes(gzip.decompress(RECORDING.read_bytes()))
+    busy: list[int] = []
+    with stepping(recording, view, str(SERVED_S)) as (stepper, terminal):
+        # The first step may hold the first picture.
+        stepper.step()
+        for _ in range(BUSY_S):
+            state, _, size = stepper.step()
+            if state != "idle":
+                busy.append(size)
+        assert WORDS[view] in terminal.text
+    with capsys.disabled():
+        print(f"\n{view}: {mean(busy):.0f} bytes a second over {len(busy)} s (at most {max(busy)})")
+    assert len(busy) >= 200
+    assert min(busy) > 0
+    assert mean(busy) <= DECODING_BYTES_A_SECOND
+
+
+@pytest.mark.parametrize("view", ["live", "requests", "memory"])
+def test_idle(view: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """After a turn nothing is logged for two minutes, then another one begins."""
     lines = SIM_SHORT.read_text().splitlines(keepends=True)
     end = next(index for index, line in enumerate(lines) if "finish=stop" in line) + 1
@@ -86,7 +112,7 @@ def test_idle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     later = "1124 18:28:30 ds4-server: chat ctx=11120..11159:39 TOOLS prompt start\n"
     log.write_text("".join(lines[:end]) + later)
     costs: list[int] = []
-    with stepping(log) as (stepper, terminal):
+    with stepping(log, view) as (stepper, terminal):
         played = 0.0
         while played < 60:
             _, played, _ = stepper.step()
@@ -97,5 +123,5 @@ def test_idle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             costs.append(size)
         assert "18:27:29" in terminal.header
     with capsys.disabled():
-        print(f"\nidle: {mean(costs):.0f} bytes a second over {len(costs)} s")
+        print(f"\n{view}, idle: {mean(costs):.0f} bytes a second over {len(costs)} s")
     assert mean(costs) <= IDLE_BYTES_A_SECOND

@@ -26,10 +26,10 @@ class Kind(NamedTuple):
     views: tuple[str, ...]
 
 
-# Each view comes at least once, and each kind has one with a table.
+# Each kind has a view with a table; one goes through all of them, with the most colours.
 KINDS = {
     "screen": Kind("screen", PLAIN, ("live", "memory")),
-    "tmux-256color": Kind("tmux-256color", PLAIN, ("requests", "launch")),
+    "tmux-256color": Kind("tmux-256color", {"COLORTERM": "truecolor", "NO_COLOR": None}, VIEWS),
     "xterm-256color": Kind("xterm-256color", PLAIN, ("live", "log")),
     "truecolor": Kind(
         "xterm-256color", {"COLORTERM": "truecolor", "NO_COLOR": None}, ("requests", "day")

@@ -81,12 +81,7 @@ class Kv(View):
         chosen = table.fitting(COLUMNS, self.size.width)
         sort = COLUMNS[self.sort_index].head
         lines = self._chosen(found, sort, now)
-        words = self.filter_text.lower().split()
-        below = [
-            (key, each)
-            for key, each in cache.story(model, app.look.charset)
-            if not words or all(word in row_text(each).lower() for word in words)
-        ]
+        below = self._below()
         if not lines and below and not below[0][1]:
             # The gap is between the entries and the rest.
             del below[0]
@@ -99,6 +94,16 @@ class Kv(View):
         keys = [line.entry.name for line in lines] + [key for key, _ in below]
         header = table.heads(chosen, sort, self.descending) if found and found.lines else None
         self.table().show_keys(header, keys, row_of)
+
+    def _below(self) -> list[cache.Keyed]:
+        """What the log told, as far as it matches the filter."""
+        app, words = self.ds4top, self.filter_text.lower().split()
+        told = [
+            (key, each)
+            for key, each in cache.story(app.model, app.look.charset)
+            if not words or all(word in row_text(each).lower() for word in words)
+        ]
+        return cache.in_columns(told, self.size.width, app.look.charset)
 
     def _chosen(self, found: KvAccount | None, sort: str, now: float) -> list[KvLine]:
         """Entries in their order; a big directory is not sorted again at each tick."""
@@ -134,7 +139,7 @@ class Kv(View):
         key = self.table().selected_key
         if (line := self._lines.get(key)) is not None:
             return row_text(table.item_row(line, COLUMNS, self.ds4top.model.now)).strip()
-        rows = dict(cache.story(self.ds4top.model))
+        rows = dict(self._below())
         return row_text(rows[key]).strip() if key in rows else ""
 
 

@@ -11,9 +11,8 @@ from ds4top.core.state import Request
 from ds4top.ui.screens.base import View
 from ds4top.ui.screens.detail import Detail
 from ds4top.ui.widgets.lines import LineView, TableView
+from ds4top.ui.widgets.trend import Trend
 from ds4top.view import requests as req
-from ds4top.view.headroom import TREND_S, headroom_spec
-from ds4top.view.history import draw_history
 from ds4top.view.live import compact_rows, kv_line, kv_rows
 from ds4top.view.memory import memory_line, memory_rows
 from ds4top.view.now import now_rows
@@ -121,7 +120,7 @@ class Live(RequestTable):
             with Vertical(id="left"):
                 yield LineView(id="now", charset=charset)
                 yield LineView(id="kv", charset=charset)
-                yield LineView(id="trend", charset=charset)
+                yield Trend(id="trend", charset=charset)
             yield LineView(id="plot", charset=charset)
         yield LineView(id="memory", charset=charset)
         yield TableView(id="recent", charset=charset)
@@ -130,8 +129,7 @@ class Live(RequestTable):
         """Keep references; queries are not free."""
         self._now = self.query_one("#now", LineView)
         self._kv = self.query_one("#kv", LineView)
-        self._trend = self.query_one("#trend", LineView)
-        self._trended: tuple[object, ...] = ()
+        self._trend = self.query_one(Trend)
         self._plot = self.query_one("#plot", LineView)
         self._memory = self.query_one("#memory", LineView)
         self._plotted: tuple[object, ...] = ()
@@ -158,21 +156,10 @@ class Live(RequestTable):
             else:
                 self._memory.show((memory_line(model, status, size.width),))
         if self._trend.display:
-            self._show_trend()
+            self._trend.show_trend(model)
         if self._plot.display:
             self._show_plot()
         self.show_requests(_RECENT)
-
-    def _show_trend(self) -> None:
-        app, size = self.ds4top, self._trend.size
-        t = app.model.machine.memory.recent.t
-        # It moves on by whole columns only.
-        column = t[-1] // (TREND_S / max(size.width, 1)) if len(t) else None
-        key = (size, app.look.charset, column)
-        if key != self._trended and size.width:
-            self._trended = key
-            spec = headroom_spec(app.model)
-            self._trend.show(draw_history(spec, size.width, size.height, app.look.charset))
 
     def _show_plot(self) -> None:
         app = self.ds4top

@@ -8,6 +8,7 @@ from textual.containers import Horizontal
 from ds4top.ui.screens.base import TABLE_HINTS, View
 from ds4top.ui.screens.live import RequestTable
 from ds4top.ui.widgets.lines import LineView, TableView
+from ds4top.ui.widgets.trend import Trend
 from ds4top.view import places
 from ds4top.view import requests as req
 from ds4top.view.coldstart import start_section
@@ -20,6 +21,10 @@ from ds4top.view.turns import turns_rows
 
 _DAY_S = 10.0
 _TURNS_S = 10.0
+_FRAME = 4
+"""Rows of a screen that are not the view's own: header, message, footer, a gap."""
+_CHART = 8
+"""Rows that a chart wants at the least."""
 
 
 class Requests(RequestTable):
@@ -106,10 +111,36 @@ class Memory(Page):
 
     name_ = "memory"
 
+    def body(self) -> ComposeResult:
+        """The rows; what is left below them on a big screen is the chart of headroom's."""
+        yield from super().body()
+        yield Trend(id="trend", charset=self.ds4top.look.charset)
+
+    def on_mount(self) -> None:
+        """Keep references."""
+        self._trend = self.query_one(Trend)
+
     def rows(self) -> tuple[Row, ...]:
-        """What the log says of it."""
+        """Who holds what; what the log says of it where nothing else is known."""
         app = self.ds4top
-        return memory_view(app.model, app.status(), self.size.width, app.look)
+        charted = self._trend.display
+        return memory_view(app.model, app.status(), self.size.width, app.look, charted=charted)
+
+    def show_body(self) -> None:
+        """Rows and chart."""
+        super().show_body()
+        wanted = None
+        known = len(self.ds4top.model.machine.memory.recent.t) > 0
+        if known and self.has_class("-huge") and self.has_class("-vast"):
+            count = max(self.table().place[1], 1)
+            wanted = count if self.size.height - _FRAME - count > _CHART else None
+        height = self.table().styles.height
+        if (None if height is None or not height.is_cells else height.value) != wanted:
+            self._trend.display = wanted is not None
+            self.table().styles.height = "1fr" if wanted is None else wanted
+            self.call_after_refresh(self.ds4top.paint)
+        if self._trend.display:
+            self._trend.show_trend(self.ds4top.model)
 
 
 class Launch(Page):
@@ -160,4 +191,5 @@ class Sources(Page):
 
     def rows(self) -> tuple[Row, ...]:
         """State, age, what is missing."""
-        return sources_view(self.ds4top.model, self.size.width)
+        app = self.ds4top
+        return sources_view(app.model, self.size.width, app.look.charset)
