@@ -65,7 +65,8 @@ def test_several_servers() -> None:
     model.machine.servers = (server(7), server(8))
     found = mend_of(model)
     assert found is not None
-    assert (found.why, found.command) == ("2 run here: 7, 8", "ds4top --pid 7")
+    assert (found.why, found.command) == ("2 run here: 7, 8", "c")
+    assert found.does == "chooses one, as does ds4top --pid 7"
 
 
 @pytest.mark.parametrize(
