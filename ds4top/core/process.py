@@ -28,6 +28,7 @@ DEMO_FLAG = "--standin-leash"
 MASK = "***"
 
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|AUTH|CRED", re.IGNORECASE)
+_SECRET_CHARS = 6
 _SHOWN = ("DS4_", "CUDA_", "NVIDIA_", "LD_LIBRARY_PATH", "OMP_", "MALLOC_", "GGML_", "LLAMA_")
 _SECRET_FLAGS = re.compile(r"^--?(api-key|api-key-file|hf-token|token|password|secret)(=|$)")
 
@@ -55,6 +56,15 @@ def shown_argv(argv: Sequence[str]) -> tuple[str, ...]:
             out.append(word)
         hide = found is not None and found[2] == ""
     return tuple(out)
+
+
+def secrets_in(argv: Sequence[str], env: Env) -> tuple[str, ...]:
+    """Values that are shown nowhere, the longest first; short ones would mask half a log."""
+    found = {value for name, value in env if _SECRET.search(name)}
+    for word, masked in zip(argv, shown_argv(argv), strict=True):
+        if word != masked:
+            found.add(word.partition("=")[2] if masked.endswith("=" + MASK) else word)
+    return tuple(sorted((v for v in found if len(v) >= _SECRET_CHARS), key=len, reverse=True))
 
 
 def flag_value(argv: Sequence[str], *names: str) -> str | None:

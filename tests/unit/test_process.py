@@ -20,6 +20,7 @@ from ds4top.core.process import (
     flag_value,
     port_of,
     resolved,
+    secrets_in,
     shown_argv,
     shown_environment,
     successor,
@@ -373,3 +374,13 @@ def test_this_very_process_is_read_whole() -> None:
     assert found.exe_key is not None
     assert abs(found.started_wall - Path("/proc/self").stat().st_ctime) < 3600
     assert found.denied == {}
+
+
+def test_secrets_are_found_by_flag_and_by_name() -> None:
+    argv = ("ds4-server", "--api-key", "abcdef", "--token=ghijklmn", "--ctx", "131072")
+    env = (("HF_TOKEN", "opqrst"), ("PATH", "/usr/bin"), ("KEYBOARD", "us"))
+    found = secrets_in(argv, env)
+    # The longest first: what is a part of another one goes with it.
+    assert found[0] == "ghijklmn"
+    assert sorted(found[1:]) == ["abcdef", "opqrst"]
+    assert secrets_in(("ds4-server",), ()) == ()
