@@ -34,8 +34,10 @@ def state_dir(environment: Mapping[str, str]) -> Path | None:
 
 
 def private_folder(path: Path) -> Path:
-    """The folder, made (0700) where it is not there. Raises ``OSError``."""
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """The folder, made (0700, those above it too) where it is not there. Raises ``OSError``."""
+    if not path.parent.exists():
+        private_folder(path.parent)
+    path.mkdir(exist_ok=True, mode=0o700)
     return path
 
 

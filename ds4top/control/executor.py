@@ -40,6 +40,7 @@ from ds4top.core.plan import (
     WaitMemory,
     WriteDropIn,
 )
+from ds4top.core.secrets import MASK, secrets_in
 from ds4top.core.units import fmt_gib
 
 _TURN_S = 0.1
@@ -129,13 +130,13 @@ class Executor:
         try:
             outcome = self._run()
         except (FailedError, NotTheTargetError, OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:_WORDS_CHARS]
+            reason = self._quiet(" ".join(str(error).split()))[:_WORDS_CHARS]
             words = f"{self.plan.action.value} failed"
             outcome = Outcome(
                 False,
                 words,
                 reason,
-                self._tail(),
+                tuple(self._quiet(line) for line in self._tail()),
                 pid=self._pid,
                 failed_step=self._failed_step,
                 started=self._identity(),
@@ -339,6 +340,13 @@ class Executor:
     def _log_path(self) -> Path:
         spec = self.plan.after or self.plan.before
         return Path(spec.log_path) if spec is not None and spec.log_path else self._world.log_path
+
+    def _quiet(self, text: str) -> str:
+        """Words of a server or a supervisor, which may repeat what they were given."""
+        for spec in (self.plan.before, self.plan.after):
+            for secret in secrets_in(spec.argv, spec.env) if spec is not None else ():
+                text = text.replace(secret, MASK)
+        return text
 
     def _tail(self) -> tuple[str, ...]:
         """The last lines of the log since this action began."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from ds4top.core.target import Env
 
 MASK = "***"
+_SECRET_CHARS = 6
 OF_MODEL = (
     "DS4_", "CUDA_", "NVIDIA_", "LD_LIBRARY_PATH", "OMP_", "MALLOC_", "GGML_", "LLAMA_",
 )  # fmt: skip
@@ -67,6 +68,15 @@ def shown_argv(argv: Sequence[str]) -> tuple[str, ...]:
             out.append(word)
         hide = found is not None and found[2] == ""
     return tuple(out)
+
+
+def secrets_in(argv: Sequence[str], env: Env) -> tuple[str, ...]:
+    """Values that are shown nowhere, the longest first; short ones would mask half a log."""
+    found = {value for name, value in env if is_secret(name)}
+    for word, masked in zip(argv, shown_argv(argv), strict=True):
+        if word != masked:
+            found.add(word.partition("=")[2] if masked.endswith("=" + MASK) else word)
+    return tuple(sorted((v for v in found if len(v) >= _SECRET_CHARS), key=len, reverse=True))
 
 
 def hidden(text: str) -> list[tuple[int, int]]:

@@ -250,7 +250,10 @@ class HelpFlags:
         data = {"schema": SCHEMA, "text": answer.text, "variables": answer.variables}
         temporary = ""
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not path.parent.parent.exists():
+                # ``parents`` would leave it open to everybody.
+                path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             fd, temporary = tempfile.mkstemp(prefix=".help-", dir=path.parent)
             with os.fdopen(fd, "w", encoding="utf-8") as file:
                 json.dump(data, file)

@@ -29,7 +29,7 @@ from ds4top.core.proctext import (
     parse_status,
     status_bytes,
 )
-from ds4top.core.secrets import shown_argv, shown_environment
+from ds4top.core.secrets import secrets_in, shown_argv, shown_environment
 from ds4top.core.supervision import cgroup_path, owner_of, runs_a_script, script_of
 
 STAT = (
@@ -372,3 +372,13 @@ def test_this_very_process_is_read_whole() -> None:
     assert found.exe_key is not None
     assert abs(found.started_wall - Path("/proc/self").stat().st_ctime) < 3600
     assert found.denied == {}
+
+
+def test_secrets_are_found_by_flag_and_by_name() -> None:
+    argv = ("ds4-server", "--api-key", "abcdef", "--token=ghijklmn", "--ctx", "131072")
+    env = (("HF_TOKEN", "opqrst"), ("PATH", "/usr/bin"), ("KEYBOARD", "us"))
+    found = secrets_in(argv, env)
+    # The longest first: what is a part of another one goes with it.
+    assert found[0] == "ghijklmn"
+    assert sorted(found[1:]) == ["abcdef", "opqrst"]
+    assert secrets_in(("ds4-server",), ()) == ()
