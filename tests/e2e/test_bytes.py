@@ -96,10 +96,7 @@ def test_a_busy_machine(view: str, tmp_path: Path, capsys: pytest.CaptureFixture
                 busy.append(size)
         assert WORDS[view] in terminal.text
     with capsys.disabled():
-        print(
-            f"\n{view}: {mean(busy):.0f} bytes a second over {len(busy)} s"
-            f" (at most {max(busy)})"
-        )
+        print(f"\n{view}: {mean(busy):.0f} bytes a second over {len(busy)} s (at most {max(busy)})")
     assert len(busy) >= 200
     assert min(busy) > 0
     assert mean(busy) <= DECODING_BYTES_A_SECOND
