@@ -2,7 +2,8 @@
 
 ds4top follows the log of the stand-in server, which runs outside with its driver, from its first
 decode sample on, and then a log that does not grow; htop, btop and glances run beside it, one after
-the other, where they are installed. Exit status 1 where a process of the busy row is left. Under it stands what the log got in that time: a window of prefill alone is cheap.
+the other, where they are installed. Under the busy row stands what the log got in that time: a
+window of prefill alone is cheap. Exit status 1 where one of its processes is left.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Runs the dashboard over a replay whose clock moves only when it is told to.
 
-``fixed_clock.py LOG FD [VIEW [SECONDS]]``: from so many seconds on, for every byte that comes on the descriptor, time moves on by a second,
-the screen is painted, and a mark follows the frame on the same terminal: state and played seconds.
+``fixed_clock.py LOG FD [VIEW [SECONDS]]``: from so many seconds on, for every byte that comes on
+the descriptor, time moves on by a second, the screen is painted, and a mark follows the frame on
+the same terminal: state and played seconds.
 """
 
 from __future__ import annotations
