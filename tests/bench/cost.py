@@ -1,8 +1,9 @@
 """``python -m tests.bench.cost [SECONDS]``: CPU, memory and bytes of the Live view at 200x50.
 
 ds4top follows the log of the stand-in server, which runs outside with its driver, from its first
-decode sample on, and then a log that does not grow; htop and btop run beside it, one after the
-other. Under the busy row stands what the log got in that time: a window of prefill alone is cheap.
+decode sample on, and then a log that does not grow; htop, btop and glances run beside it, one after
+the other, where they are installed. Under the busy row stands what the log got in that time: a
+window of prefill alone is cheap. Exit status 1 where one of its processes is left.
 """
 
 from __future__ import annotations
@@ -59,13 +60,35 @@ def wait_for(path: Path, word: bytes, seconds: float) -> bool:
     return False
 
 
-def busy(seconds: float, env: dict[str, str]) -> None:
-    """The row of a server at work."""
+def left_behind(folder: Path, wait_s: float = 10.0) -> list[str]:
+    """Processes that still name a demo's folder, in their words or their environment, after that
+    time at the most.
+    """
+    end = time.monotonic() + wait_s
+    while found := [words for words in map(_words, Path("/proc").glob("[0-9]*"))
+                    if str(folder).encode() in words]:  # fmt: skip
+        if time.monotonic() >= end:
+            break
+        time.sleep(0.1)
+    return [
+        words.split(b"\0\0")[0].replace(b"\0", b" ").decode(errors="replace") for words in found
+    ]
+
+
+def _words(place: Path) -> bytes:
+    try:
+        return b"\0".join((place / name).read_bytes() for name in ("cmdline", "environ"))
+    except OSError:
+        return b""
+
+
+def busy(seconds: float, env: dict[str, str]) -> list[str]:
+    """The row of a server at work; gives the processes that were left."""
     arguments = ("--standin-model-gib", "1")
     with DemoServer(speed=1.0, restart_after_s=None, arguments=arguments) as demo:
         if not wait_for(demo.log_path, b" decoding ", 180):
             print(f"{'ds4top, busy':28}not run: the stand-in decoded nothing in 180 s")
-            return
+            return []
         before = len(demo.log_path.read_bytes())
         command = [sys.executable, "-m", "ds4top", "--log", str(demo.log_path)]
         # Else it would be somebody else's server, and none of its figures would be looked at.
@@ -75,19 +98,25 @@ def busy(seconds: float, env: dict[str, str]) -> None:
         words = {"lines": b"\n", "decode samples": b" decoding ", "prefill chunks": b" chunk "}
         words["requests ended"] = b" finish="
         print("    " + ", ".join(f"{new.count(word)} {name}" for name, word in words.items()))
+    left = left_behind(demo.workdir)
+    for each in left:
+        print(f"    left behind: {each}")
+    return left
 
 
-def main() -> None:
+def main() -> int:
     """Print the table."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     print(f"{'':28}" + "".join(f"{column:>22}" for column in COLUMNS))
     with compiled() as env:
-        busy(seconds, env)
+        left = busy(seconds, env)
         idle = [sys.executable, "-m", "ds4top", "--log", str(LOG)]
         row("ds4top, idle", idle, seconds, env, "KV CACHE")
         row("htop -d 10", ["htop", "-d", "10"], seconds, env)
         row("btop", ["btop"], seconds, env)
+        row("glances -t 1", ["glances", "-t", "1", "--disable-check-update"], seconds, env)
+    return 1 if left else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -132,7 +132,8 @@ class Memory(Page):
         wanted = None
         known = len(self.ds4top.model.machine.memory.recent.t) > 0
         if known and self.has_class("-huge") and self.has_class("-vast"):
-            count = max(self.table().place[1], 1)
+            # By steps of two rows, since another height draws the whole chart anew.
+            count = -(-max(self.table().place[1], 1) // 2) * 2
             wanted = count if self.size.height - _FRAME - count > _CHART else None
         height = self.table().styles.height
         if (None if height is None or not height.is_cells else height.value) != wanted:
