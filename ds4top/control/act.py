@@ -17,13 +17,15 @@ from ds4top.control.executor import Executor, MemoryNow, World
 from ds4top.control.facts import Gatherer, Situation
 from ds4top.control.recover import Recovered, alive, settle
 from ds4top.control.turn import HeldError, Turn
+from ds4top.core.deeds import Startable
 from ds4top.core.meminfo import parse_meminfo
-from ds4top.core.plan import Action, Mode, Outcome, Plan, Progress
+from ds4top.core.plan import Action, Mode, Outcome, Plan, Progress, Supervisor
 from ds4top.core.planback import back_of
 from ds4top.core.planner import make_plan
 from ds4top.core.plansteps import CONTAINERS, SYSTEMD
 from ds4top.core.process import COMMS, DEFAULT_PORT, ServerProcess, flag_value, port_of
 from ds4top.sources.procfs import ProcFs
+from ds4top.view.owners import owner_words
 
 Emit = Callable[[Progress], None]
 LOGS = "logs"
@@ -102,6 +104,25 @@ class Controller:
     def can_start(self) -> bool:
         """Whether there is something to start: parked, or commands of the user's own."""
         return self.gatherer.starts_by_command or self.gatherer.way_back.parked() is not None
+
+    def startable(self) -> Startable | None:
+        """What a start would start; ``None`` for nothing."""
+        gatherer = self.gatherer
+        parked = gatherer.way_back.parked()
+        own = gatherer.starts_by_command
+        if parked is None:
+            return Startable("the server", owner_words(Supervisor("own"))) if own else None
+        argv = parked.spec.argv if parked.spec is not None else ()
+        # An interpreter's words say nothing; its supervisor's name, or what it is, does.
+        llama = "llama-server" in (os.path.basename(word) for word in argv[:3])
+        owner = Supervisor("own") if own else parked.supervisor
+        return Startable(
+            "llama-server" if llama else "ds4-server",
+            owner_words(owner),
+            parked.residency if not own or parked.residency in list(Mode) else "",
+            port_of(argv, "llama.cpp" if llama else "ds4") if argv else None,
+            parked.wall,
+        )
 
     def plan(self, action: Action, want: Mode | None = None) -> Plan:
         """The plan of an action; a refusal is one too."""

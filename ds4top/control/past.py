@@ -8,7 +8,7 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from ds4top.control.journal import Entry
-from ds4top.core.deeds import PastDeed
+from ds4top.core.deeds import PastDeed, Startable
 from ds4top.core.process import Life
 
 KEPT = 20
@@ -20,7 +20,7 @@ class Past:
 
     deeds: tuple[PastDeed, ...] = ()
     started: Mapping[Life, str] = field(default_factory=dict)
-    startable: bool = False
+    startable: Startable | None = None
 
 
 def past_deeds(entries: Iterable[Entry], limit: int = KEPT) -> tuple[PastDeed, ...]:

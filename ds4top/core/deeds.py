@@ -69,6 +69,22 @@ def told(deed: Deed, progress: Progress) -> Deed:
     return replace(deed, steps=tuple(steps))
 
 
+@dataclass(frozen=True, slots=True)
+class Startable:
+    """What a start would start: the program's name, its owner (as of a plan), mode and port.
+
+    ``wall``: since when the way back is kept. What is empty or ``None`` is not known.
+    """
+
+    name: str
+    owner: str = ""
+    mode: str = ""
+    port: int | None = None
+    wall: float | None = None
+    key: str = ""
+    """The label of the key that starts it."""
+
+
 VERBS = {
     Action.RESTART: "restart",
     Action.STOP: "park",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
-from ds4top.core.deeds import Deed, PastDeed
+from ds4top.core.deeds import Deed, PastDeed, Startable
 from ds4top.core.kept import NOTHING_KEPT, Kept, last_starts
 from ds4top.core.machine import Machine
 from ds4top.core.state import LogState
@@ -62,8 +62,8 @@ class Model:
     read_only: str = ""
     """Why nothing acts; empty where the acting keys are there."""
     past: tuple[PastDeed, ...] = ()
-    startable: bool = False
-    """Whether there is something to start, by what was kept."""
+    startable: Startable | None = None
+    """What there is to start, by what was kept."""
     demo: str = ""
     inside: str = ""
     """The kind of container that ds4top itself runs in, if it does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,9 @@ class Ledger:
 
         controller = self._acts.make(Situation())
         entries = list(controller.gatherer.journal.entries())
-        startable = controller.can_start()
+        startable = controller.startable()
+        if startable is not None:
+            startable = replace(startable, key=self._acts.keys["start"])
         return Past(past_deeds(entries), starts_of(entries, self._acts.model.tz), startable)
 
     def _take_past(self, past: Past) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from urllib.parse import urlsplit
 
 from ds4top.core.deeds import VERBS, Deed
 from ds4top.core.memory import Residency
 from ds4top.core.model import Model
 from ds4top.core.plan import Mode
+from ds4top.core.units import fmt_age
+from ds4top.view.owners import MODES
+from ds4top.view.text import Part, Row, pack, row
 
 _NARROW, _CROWDED = 80, range(100, 118)
 """Widths where there is no room for each key: few columns, or all views by name in few more."""
+_DAY_S = 86_400.0
 _LOOPBACK = re.compile(r"127(?:\.\d{1,3}){3}")
 COMMAND_OF: Mapping[str, str] = {
     "restart": "restart", "mode": "restart", "park": "stop", "start": "start", "signal": "stop",
@@ -65,7 +70,26 @@ def switch_to(model: Model) -> Mode | None:
 def can_start(model: Model) -> bool:
     """Whether ``S`` has something to start."""
     machine = model.machine
-    return model.startable and machine.server is None and not machine.servers
+    return model.startable is not None and machine.server is None and not machine.servers
+
+
+def start_row(model: Model, width: int) -> Row:
+    """What the start key would start, and since when it is kept; empty where there is nothing."""
+    found = model.startable
+    if found is None or model.read_only or model.acting is not None or not can_start(model):
+        return ()
+    parts: list[Part] = [row(" ", (found.key, "key"), " starts")]
+    if found.mode in MODES:
+        parts.append((MODES[found.mode], "value"))
+    if found.port is not None:
+        parts.append(f"port {found.port}")
+    if found.wall is not None:
+        at = datetime.fromtimestamp(found.wall, model.tz)
+        form = "%H:%M" if model.now - found.wall < _DAY_S else "%d %b %H:%M"
+        parts.append((f"parked {at.strftime(form)}", "dim"))
+        parts.append((f"{fmt_age(max(model.now - found.wall, 0.0))} ago", "dim"))
+    parts.append((f"{found.name} ({found.owner})" if found.owner else found.name, "dim"))
+    return pack(parts, width, gap=2)
 
 
 def acting_words(deed: Deed | None) -> str:

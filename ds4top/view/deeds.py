@@ -23,8 +23,9 @@ from ds4top.core.plan import (
 )
 from ds4top.core.state import Life, Phase
 from ds4top.core.units import fmt_age, fmt_duration, fmt_gib, fmt_ms, fmt_tokens
+from ds4top.view.owners import MODES
 from ds4top.view.past import seconds_text
-from ds4top.view.planview import MODES, outcome_lines, title
+from ds4top.view.planview import outcome_lines, title
 from ds4top.view.rates import RateBook
 from ds4top.view.text import Row, bar, columns, row
 

@@ -17,6 +17,7 @@ from ds4top.core.units import (
     fmt_tokens,
     fmt_tps,
 )
+from ds4top.view.acting import start_row
 from ds4top.view.coldstart import compact_start
 from ds4top.view.gpu import gpu_items
 from ds4top.view.look import Look
@@ -118,6 +119,14 @@ def compact_rows(
     model: Model, status: Status, look: Look, book: RateBook, today: Today, width: int
 ) -> tuple[Row, ...]:
     """The whole view in a few lines, the most telling first: 60x12 and smaller."""
+    rows = _compact(model, status, look, book, today, width)
+    starts = start_row(model, width)
+    return (starts, *rows) if starts and not look.history else rows
+
+
+def _compact(
+    model: Model, status: Status, look: Look, book: RateBook, today: Today, width: int
+) -> tuple[Row, ...]:
     if loading := compact_start(model, status, width, look):
         return (*loading, *compact_memory(model, status, width))
     request = shown_request(model, look)

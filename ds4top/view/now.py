@@ -21,6 +21,7 @@ from ds4top.core.units import (
     fmt_tokens,
     fmt_tps,
 )
+from ds4top.view.acting import start_row
 from ds4top.view.coldstart import start_rows
 from ds4top.view.look import Look
 from ds4top.view.mend import mend_of, mend_rows, poison_of
@@ -94,6 +95,15 @@ def now_rows(
     model: Model, status: Status, look: Look, book: RateBook, width: int
 ) -> tuple[Row, ...]:
     """Up to nine rows; the same figures stand in the same places while a request runs."""
+    rows = _now_rows(model, status, look, book, width)
+    starts = start_row(model, width)
+    # Under the title, where it is seen first: nothing else can be done then.
+    return (*rows[:1], starts, *rows[1:8]) if starts and not look.history else rows
+
+
+def _now_rows(
+    model: Model, status: Status, look: Look, book: RateBook, width: int
+) -> tuple[Row, ...]:
     request = shown_request(model, look)
     if status.state is ServerState.LOADING:
         return start_rows(model, status, width, look)

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 from ds4top.core.plan import (
     Action,
-    Mode,
     Outcome,
     Plan,
     Progress,
@@ -27,6 +26,7 @@ from ds4top.core.plan import (
 from ds4top.core.planback import back_of
 from ds4top.core.secrets import MASK, is_secret, shown, shown_argv
 from ds4top.core.units import fmt_duration, fmt_gib
+from ds4top.view.owners import MODES, owner_words
 from ds4top.view.text import UNICODE, Charset, Row, Span, clean, fit
 
 Kind = Literal[
@@ -48,17 +48,6 @@ _VERBS: Mapping[Action, str] = {
     Action.STOP: "Park (stop, and keep the way back)",
     Action.START: "Start",
     Action.KILL: "Kill",
-}
-MODES: Mapping[str, str] = {Mode.MMAP: "mmap", Mode.COPY: "no-mmap (copy)"}
-_SUPERVISORS: Mapping[str, str] = {
-    "systemd-system": "systemd unit",
-    "systemd-user": "systemd unit of the user",
-    "transient": "transient systemd unit",
-    "docker": "docker container",
-    "podman": "podman container",
-    "tmux": "tmux pane",
-    "own": "commands",
-    "none": "plain process",
 }
 
 
@@ -125,7 +114,7 @@ def title(plan: Plan) -> str:
     who = f"{target.comm} {target.pid}" if target is not None else "the server"
     if target is None and (argv := plan.argv_after or plan.argv_before):
         who = argv[0].rsplit("/", 1)[-1]
-    owner = f"{_SUPERVISORS[supervisor.kind]} {supervisor.name}".strip()
+    owner = owner_words(supervisor)
     switch = ""
     if plan.residency_after not in (None, plan.residency_before, "unknown"):
         switch = f", {_mode(plan.residency_before)} → {_mode(plan.residency_after)}"

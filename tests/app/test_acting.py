@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from textual.pilot import Pilot
 from ds4top.archive.paths import JOURNAL
 from ds4top.control.journal import Entry
 from ds4top.core.config import settle
+from ds4top.core.deeds import Startable
 from ds4top.core.plan import (
     Action,
     Mode,
@@ -73,7 +75,7 @@ class Fake:
         self.taken_back: Plan | None = None
         self.go, self.may_look = Event(), Event()
         self.may_look.set()
-        self.startable = False
+        self.kept: Startable | None = None
         self.entries: list[Entry] = []
         self.gatherer = SimpleNamespace(journal=SimpleNamespace(entries=lambda: iter(self.entries)))
 
@@ -105,9 +107,9 @@ class Fake:
     def recovered(self) -> None:
         """Nothing was cut off."""
 
-    def can_start(self) -> bool:
+    def startable(self) -> Startable | None:
         """As the test wants it."""
-        return self.startable
+        return self.kept
 
 
 def server(uid: int | None = None, user: str = "me") -> ServerProcess:
@@ -325,9 +327,14 @@ async def test_start_is_there_where_there_is_something_to_start(tmp_path: Path) 
                 await pilot.press(key)
                 assert why in shown(app)
                 assert isinstance(app.screen, View)
-            fake.startable = True
+            at = app.model.now - 720
+            fake.kept = Startable("ds4-server", "tmux pane %3", "copy", 8000, at)
             app.acts.ledger.read()
-            await until(pilot, lambda: "S start" in shown(app), "the hint")
+            await until(pilot, lambda: "S starts" in shown(app), "what it would start")
+            text = shown(app)
+            parked = datetime.fromtimestamp(at, app.model.tz).strftime("%H:%M")
+            assert f" S starts  no-mmap (copy)  port 8000  parked {parked}  12 m ago" in text
+            assert "S start " in text
             assert "Start what was parked" in [words for _, _, words in app.live_keys()]
             await asked(pilot, app, "S")
             assert fake.plans == [(Action.START, None)]

@@ -124,7 +124,7 @@ def test_restart_switch_park_and_start(box: Box) -> None:
         done(terminal, "stop")
         assert box.servers() == []
         terminal.wait_state("STOPPED", DEADLINE_S)
-        terminal.wait_for("S start")
+        terminal.wait_for(rf"S starts  no-mmap \(copy\)  port {box.port}  parked \d\d:\d\d")
         assert "R restart" not in terminal.text
         agree(terminal, "S")
         done(terminal, "start")

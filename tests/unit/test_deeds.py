@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from ds4top.control.journal import Journal
 from ds4top.control.past import past_deeds, starts_of
 from ds4top.core import deeds
-from ds4top.core.deeds import Deed, deed_of, told
+from ds4top.core.deeds import Deed, Startable, deed_of, told
 from ds4top.core.events import KvStored, LoadProgress
 from ds4top.core.machine import Machine
 from ds4top.core.model import Model, Replay
@@ -34,7 +34,14 @@ from ds4top.core.state import Life, LogState, Phase, Request
 from ds4top.ui.span_styles import RULES
 from ds4top.ui.theme import find
 from ds4top.view import planview
-from ds4top.view.acting import act_hints, acting_words, instead, is_loopback, read_only_why
+from ds4top.view.acting import (
+    act_hints,
+    acting_words,
+    instead,
+    is_loopback,
+    read_only_why,
+    start_row,
+)
 from ds4top.view.deeds import keys_row, leave_rows, left_words, progress_rows
 from ds4top.view.past import past_rows
 from ds4top.view.rates import RateBook
@@ -280,11 +287,36 @@ def test_the_hints_of_the_footer() -> None:
     assert act_hints(of, KEYS, 120) == (("", "read-only"),)
     none = model()
     assert act_hints(none, KEYS, 120) == ()
-    none.startable = True
+    none.startable = Startable("ds4-server")
     assert act_hints(none, KEYS, 120) == (("S", "start"),)
     # One of several that run: what was parked may be one of them.
     none.machine.servers = (server(1000),)
     assert act_hints(none, KEYS, 120) == ()
+
+
+def test_what_the_start_key_would_start() -> None:
+    of = model()
+    assert start_row(of, 120) == ()
+    kept = Startable("ds4-server", "tmux pane %3", "copy", 8000, NOW - 720, "S")
+    of.startable = kept
+    clock = datetime.fromtimestamp(NOW - 720, UTC).strftime("%H:%M")
+    whole = (
+        f" S starts  no-mmap (copy)  port 8000  parked {clock}  12 m ago  ds4-server (tmux pane %3)"
+    )
+    assert row_text(start_row(of, 120)) == whole
+    # What does not fit whole is left out, the mode and the port last.
+    assert row_text(start_row(of, 60)) == whole.partition("  ds4-server")[0]
+    assert row_text(start_row(of, 40)) == " S starts  no-mmap (copy)  port 8000"
+    days = replace(kept, wall=NOW - 3 * 86_400.0, mode="unknown", port=None)
+    of.startable = days
+    date = datetime.fromtimestamp(NOW - 3 * 86_400.0, UTC).strftime("%d %b %H:%M")
+    assert row_text(start_row(of, 60)).startswith(f" S starts  parked {date}  ")
+    of.read_only = "read-only: …"
+    assert start_row(of, 120) == ()
+    of.read_only, of.acting = "", at(1)
+    assert start_row(of, 120) == ()
+    of.acting, of.machine = None, Machine(server=server(1000))
+    assert start_row(of, 120) == ()
 
 
 def test_every_style_of_a_plan_is_there_in_every_theme() -> None:

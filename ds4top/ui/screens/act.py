@@ -17,7 +17,8 @@ from ds4top.ui.commands import bindings
 from ds4top.ui.screens.detail import Scroller
 from ds4top.ui.widgets.lines import LineView, TableView
 from ds4top.view.deeds import keys_row, leave_rows, progress_rows
-from ds4top.view.planview import MODES, plan_rows
+from ds4top.view.owners import MODES
+from ds4top.view.planview import plan_rows
 from ds4top.view.text import Row, row
 
 if TYPE_CHECKING:
@@ -315,7 +316,7 @@ class ProgressScreen(ActScreen):
         if deed is None:
             return super().question()
         keys = self.acts.keys
-        startable = self.acts.app.model.startable
+        startable = self.acts.app.model.startable is not None
         return keys_row(
             deed,
             self.size.width,

@@ -134,6 +134,26 @@ class Log(View):
             )
         )
 
+    def action_move(self, step: int) -> None:
+        """Move by rows; the place is painted with them, not a message later."""
+        super().action_move(step)
+        self._show_bar()
+
+    def action_page(self, step: int) -> None:
+        """Move by screenfuls."""
+        super().action_page(step)
+        self._show_bar()
+
+    def action_home(self) -> None:
+        """To the first line."""
+        super().action_home()
+        self._show_bar()
+
+    def action_end(self) -> None:
+        """To the last line."""
+        super().action_end()
+        self._show_bar()
+
     def on_table_view_moved(self, event: TableView.Moved) -> None:
         """The bar says where the cursor is."""
         self._show_bar()
