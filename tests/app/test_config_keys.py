@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ds4top.core.config import settle
 from ds4top.session import replay
 from ds4top.ui.app import Ds4top
@@ -54,3 +56,20 @@ async def test_a_wrong_config_is_said_and_the_screen_stays() -> None:
 async def test_the_theme_of_the_config_holds() -> None:
     async with app_with('[screen]\ntheme = "light"\n').run_test() as pilot:
         assert pilot.app.theme == "light"
+
+
+async def test_a_theme_of_the_users_own_folder_is_found_and_a_broken_one_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "ds4top" / "themes"
+    folder.mkdir(parents=True)
+    light = (Path(__file__).parents[2] / "themes" / "light.toml").read_text()
+    (folder / "mine.toml").write_text(light.replace('name = "light"', 'name = "mine"'))
+    (folder / "torn.toml").write_text("name = ")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    app = app_with('[screen]\ntheme = "mine"\n')
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        assert app.theme == "mine"
+        (said,) = [note.message for note in app._notifications]
+        assert said.startswith("torn.toml: ")

@@ -192,6 +192,7 @@ class Choice(ActScreen):
 
     def chosen(self, key: str) -> tuple[Action, Mode | None]:
         """What a key asks for."""
+        # Without options there is no key that could be asked for.
         raise NotImplementedError
 
     def rows(self, width: int) -> Sequence[Row]:
