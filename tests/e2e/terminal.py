@@ -57,6 +57,7 @@ KEYS: Mapping[str, str] = {
 
 # What pyte takes for text: sequences whose parameters begin with <, = or >.
 _NOT_FOR_PYTE = re.compile(rb"\x1b\[[<=>][0-9;:]*[ -/]*[@-~]")
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)")
 _TORN = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*)?\Z")
 _QUERIES = re.compile(rb"\x1b\[\?(2026|2048)\$p")
 _PRIVATE = re.compile(rb"\x1b\[\?([0-9;]+)([hl])")
@@ -97,6 +98,11 @@ def environment(**changes: str | None) -> dict[str, str]:
 def ds4top(*arguments: object) -> list[str]:
     """The argument vector of ds4top under this Python."""
     return [sys.executable, "-m", "ds4top", *map(str, arguments)]
+
+
+def plain(raw: bytes) -> str:
+    """What a program wrote, without its escape sequences."""
+    return _ESCAPES.sub(" ", raw.decode(errors="replace"))
 
 
 class Terminal:
@@ -161,6 +167,10 @@ class Terminal:
                 os.close(fd)
 
     # what the program wrote ----------------------------------------------------------------
+
+    def written(self, since: int = 0) -> tuple[int, str]:
+        """How many bytes it has written, and those after ``since`` as text without escapes."""
+        return len(self.raw), plain(bytes(self.raw[since:]))
 
     @property
     def lines(self) -> list[str]:

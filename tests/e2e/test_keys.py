@@ -21,10 +21,12 @@ ACTS = {"restart": "R", "mode": "M", "park": "P", "start": "S", "signal": "K"}
 BODY = "the rows between the first and the last two change"
 LAYER = "something opens over the view"
 BACK = "what was open is gone, the view is as before"
+UNMARKED = "the same text, and no row stands out any more"
+UNFILTERED = "no filter is named in the message line"
 
 
 class Step(NamedTuple):
-    """A key and its effect: ``BODY``, ``LAYER``, ``BACK`` or what the message line then says."""
+    """A key and its effect: one of those above, or what the message line then says."""
 
     command: str
     key: str
@@ -58,7 +60,7 @@ def script(view: str) -> list[Step]:
         Step("move.first", "home", BODY),
         Step("move.last", "end", BODY),
         *details,
-        Step("app.cancel", "escape", BODY),
+        Step("app.cancel", "escape", UNMARKED),
         Step("row.copy", "y", "no row to copy"),
         Step("sort.next", "s", "sorted by" if is_sorted else "nothing to sort"),
         Step("follow.toggle", "f", "following"),
@@ -71,7 +73,7 @@ def script(view: str) -> list[Step]:
         Step("move.first", "g", BODY),
         Step("filter.next", "n", BODY),
         Step("filter.previous", "N", BODY),
-        Step("app.cancel", "escape", r"^(?!.*filter\s+e\b)"),
+        Step("app.cancel", "escape", UNFILTERED),
         Step("chart.window", "w", r"window \d"),
         Step("chart.axis", "u", "context axis"),
         Step("chart.unit", "x", "ms per token"),
@@ -127,7 +129,9 @@ def show(terminal: Terminal | Pane, key: str) -> None:
 def press(terminal: Terminal | Pane, step: Step, under: list[tuple[object, ...]]) -> None:
     """Press a key and wait for its effect. ``under``: views that have something over them."""
     before = terminal.cells()[1:-2]
+    text = terminal.lines[1:-2]
     what = f"{step.effect!r} by {step.key}"
+    since = terminal.written()[0]
     terminal.press(step.key)
     if step.effect in (BODY, LAYER):
         terminal.wait_until(lambda: terminal.cells()[1:-2] != before, what)
@@ -136,8 +140,22 @@ def press(terminal: Terminal | Pane, step: Step, under: list[tuple[object, ...]]
     elif step.effect == BACK:
         view = under.pop()
         terminal.wait_until(lambda: terminal.cells()[1:-2] == view, what)
+    elif step.effect == UNMARKED:
+        # Only this says that Esc was taken: a key too soon after it would be another one, Alt-key.
+        terminal.wait_until(
+            lambda: terminal.cells()[1:-2] != before and terminal.lines[1:-2] == text, what
+        )
+    elif step.effect == UNFILTERED:
+        terminal.wait_until(lambda: not re.search(r"filter\s+e\b", terminal.lines[-2]), what)
     else:
-        terminal.wait_until(lambda: re.search(step.effect, terminal.lines[-2]), what)
+        # A machine that stands still for seconds may not see what stood there for four.
+        terminal.wait_until(
+            lambda: (
+                re.search(step.effect, terminal.lines[-2])
+                or re.search(step.effect, terminal.written(since)[1])
+            ),
+            what,
+        )
     terminal.settle(0.02)
 
 

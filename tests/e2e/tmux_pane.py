@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyte
-from terminal import DEADLINE_S, environment
+from terminal import DEADLINE_S, environment, plain
 
 _NAMES: Mapping[str, str] = {
     "tab": "Tab",
@@ -76,6 +76,9 @@ class Pane:
             shlex.join([*words, *argv]) + after,
             start=True,
         )  # fmt: skip
+        self._stream = folder / "written"
+        self._stream.touch()
+        self.run("pipe-pane", "-O", f"exec cat >>{shlex.quote(str(self._stream))}")
 
     def run(self, *words: str, start: bool = False) -> str:
         """A tmux command; gives what it prints."""
@@ -117,6 +120,11 @@ class Pane:
         """The pane as text with its escapes."""
         return self.run("capture-pane", "-p", "-e")
 
+    def written(self, since: int = 0) -> tuple[int, str]:
+        """How many bytes it has written, and those after ``since`` as text without escapes."""
+        raw = self._stream.read_bytes()
+        return len(raw), plain(raw[since:])
+
     def flags(self) -> str:
         """Alternate screen, mouse, cursor and cursor keys of the pane."""
         names = ("alternate_on", "mouse_any_flag", "cursor_flag", "keypad_cursor_flag")
@@ -134,7 +142,9 @@ class Pane:
         """Until the condition holds; fails, with the screen, after the deadline."""
         end = time.monotonic() + DEADLINE_S
         while not condition():
-            assert time.monotonic() < end, f"never: {what}\n{self.text}"
+            if time.monotonic() > end:
+                last = self.written()[1][-400:]
+                raise AssertionError(f"never: {what}\n{self.text}\nlast written: {last!r}")
 
     def settle(self, _quiet_s: float = 0.0) -> None:
         """Until two looks show the same."""

@@ -177,8 +177,9 @@ class View(TightPaint):
             self.call_after_refresh(box.focus)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Keep the filter."""
+        """Keep the filter, and name it at once, over what was said before."""
         self.filter_text = event.value.strip()
+        self._said = ""
         event.input.remove()
         self.set_focus(None)
         self.ds4top.paint()
