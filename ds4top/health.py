@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ds4top.core.launch_units import UnitSeen
 from ds4top.core.machine import Machine
 from ds4top.core.model import SourceHealth
-from ds4top.core.units import count_of
+from ds4top.core.units import count_of, fmt_duration
 from ds4top.sources.samples import SourceError
 from ds4top.sources.supervisor import Beat
 
@@ -103,6 +104,19 @@ def replayed(machine: Machine) -> list[SourceHealth]:
     ]
 
 
+def _unit_words(unit: UnitSeen | None) -> str:
+    """What the supervisor told."""
+    if unit is None:
+        return ""
+    if unit.why:
+        return f"; {unit.why}"
+    limit = unit.stop_limit_s
+    words = "" if limit is None else f"; a stop may take {fmt_duration(limit)}"
+    if unit.stop_unlimited:
+        words = "; a stop has no limit"
+    return f"; {count_of(len(unit.files), 'unit file')}{words}" if unit.files else words
+
+
 def details_of(machine: Machine) -> dict[str, str]:
     """What each source has, in a few words."""
     details: dict[str, str] = {}
@@ -129,7 +143,7 @@ def details_of(machine: Machine) -> dict[str, str]:
             if machine.flags is None
             else count_of(len(machine.flags), "flag")
         )
-        details["launch"] = known
+        details["launch"] = known + _unit_words(machine.unit)
     kv, models, metrics = machine.kv, machine.models, machine.metrics
     if kv is not None:
         details["KV directory"] = (

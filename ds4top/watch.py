@@ -19,6 +19,7 @@ from ds4top.core.helptext import Flag, names_of
 from ds4top.core.kernlines import DriverNoMemory, OomKill, Xid
 from ds4top.core.kvfile import Filesystem, KvDirSample, KvEntry
 from ds4top.core.kvpolicy import build_by_flags
+from ds4top.core.launch_units import UnitSeen, UnitSource
 from ds4top.core.machine import Machine
 from ds4top.core.meminfo import Blocks, MemorySample
 from ds4top.core.process import LogPlace, Owner, Parent, ServerProcess
@@ -149,6 +150,8 @@ class Watch:
             case AbilitiesSeen():
                 machine.flags, machine.variables = sample.flags, sample.variables
                 self._configure_kv()
+            case UnitSeen():
+                machine.unit = sample
             case KvDirSample():
                 machine.kv = sample
             case ModelsAnswer():
@@ -179,7 +182,7 @@ class Watch:
         self._kv = self._kv_path = self._url = self._metrics = None
         machine = self.machine
         machine.kv = machine.models = machine.metrics = machine.slots = machine.props = None
-        machine.flags = machine.variables = None
+        machine.flags = machine.variables = machine.unit = None
         if self.wanted.log is None:
             self._router.point(None)
 
@@ -273,7 +276,7 @@ _RECORDED: Mapping[str, type] = {
         AbilitiesSeen, Blocks, DriverNoMemory, Filesystem, Flag, GpuProcess, GpuSample, KernelLines,
         KvDirSample, KvEntry, LogPlace, MemorySample, Metric, MetricsSample, ModelEntry,
         ModelsAnswer, OomKill, Owner, Parent, PropsSample, ServerGone, ServerProcess, ServersSeen,
-        Slot, SlotsSample, Target, Vitals, Xid,
+        Slot, SlotsSample, Target, UnitSeen, UnitSource, Vitals, Xid,
     )
 }  # fmt: skip
 

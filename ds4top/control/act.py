@@ -22,8 +22,9 @@ from ds4top.core.meminfo import parse_meminfo
 from ds4top.core.plan import Action, Mode, Outcome, Plan, Progress, Supervisor
 from ds4top.core.planback import back_of
 from ds4top.core.planner import make_plan
-from ds4top.core.plansteps import CONTAINERS, SYSTEMD
+from ds4top.core.plansteps import SYSTEMD
 from ds4top.core.process import COMMS, DEFAULT_PORT, ServerProcess, flag_value, port_of
+from ds4top.core.supervision import CONTAINERS
 from ds4top.sources.procfs import ProcFs
 from ds4top.view.owners import owner_words
 

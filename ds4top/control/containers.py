@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ds4top.control.ask import Ask, ask
 from ds4top.control.units import explained
 from ds4top.core.plan import Env, Supervisor
 from ds4top.core.secrets import is_secret, shown_argv
+from ds4top.sources.ask import Ask, ask
 
 _COMPOSE = "com.docker.compose.project"
 _FILES = "com.docker.compose.project.config_files"

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from ds4top.archive.paths import JOURNAL
 from ds4top.control import containers, panes, turn, units
-from ds4top.control.ask import Ask, ask
 from ds4top.control.capture import capture
 from ds4top.control.journal import Journal, StopTold
 from ds4top.control.wayback import Parked, WayBack
@@ -22,10 +21,12 @@ from ds4top.core.machine import DEFAULT_CTX
 from ds4top.core.memory import Residency, context_bytes
 from ds4top.core.model import Model
 from ds4top.core.plan import Action, Build, Facts, Flight, Mode, Spec, Supervisor
-from ds4top.core.plansteps import CONTAINERS, SYSTEMD
+from ds4top.core.plansteps import SYSTEMD
 from ds4top.core.process import ServerProcess, flag_value, resolved
 from ds4top.core.state import Phase
+from ds4top.core.supervision import CONTAINERS
 from ds4top.core.switch import DIRECT, NoWayError, change_mode
+from ds4top.sources.ask import Ask, ask
 from ds4top.sources.helpflags import HelpFlags
 from ds4top.sources.procfs import ProcFs
 
@@ -276,17 +277,11 @@ class Gatherer:
         if kind in CONTAINERS:
             return self._container(named, spec, build, want)
         if kind in SYSTEMD or kind == "transient":
-            named = replace(named, user_manager=self._of_user(server.target.pid))
+            named = replace(named, user_manager=server.owner.of_user)
             return self._unit(named, spec, server.target.pid)
         if kind == "tmux":
             return panes.supervisor_of(server, spec, self.procfs, self.run)
         return named
-
-    def _of_user(self, pid: int) -> bool:
-        try:
-            return "/user@" in (self.procfs.root / str(pid) / "cgroup").read_text()
-        except OSError:
-            return True
 
     def _unit(self, named: Supervisor, spec: Spec | None, pid: int | None) -> Supervisor:
         return units.supervisor_of(

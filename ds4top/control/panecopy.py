@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ds4top.archive.paths import private_folder
-from ds4top.control.ask import Answer, Ask, ask
 from ds4top.core.logplace import pipe_command
 from ds4top.core.plan import Target
 from ds4top.core.process import ServerProcess
+from ds4top.sources.ask import Answer, Ask, ask
 
 _PLAIN = re.compile(r"/[\w./@+=,~-]*")
 """What stands in the command that tmux gives to a shell needs no quoting."""

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ds4top.control.ask import Ask, ask
 from ds4top.core.plan import Spec, Supervisor
 from ds4top.core.process import ServerProcess
 from ds4top.core.proctext import parse_environment
 from ds4top.core.secrets import OF_MODEL, is_secret
 from ds4top.core.supervision import SHELLS
+from ds4top.sources.ask import Ask, ask
 from ds4top.sources.procfs import ProcFs
 
 PLAIN = Supervisor("none")

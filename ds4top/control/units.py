@@ -1,7 +1,7 @@
 """What systemd says of a unit, and what may be done to it.
 
-Sources: systemctl(1), ``show``; systemd.time(7), "Parsing Time Spans"; systemd.unit(5) for the
-folders of drop-ins; loginctl(1), ``Linger``; org.freedesktop.systemd1(5), "Access Control".
+Sources: systemctl(1), ``show``; systemd.unit(5) for the folders of drop-ins; loginctl(1),
+``Linger``; org.freedesktop.systemd1(5), "Access Control".
 """
 
 from __future__ import annotations
@@ -12,48 +12,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ds4top.control.ask import Ask, ask
+from ds4top.core.launch_units import parse_show, span_s
 from ds4top.core.plan import Supervisor
 from ds4top.core.unitfile import NAME
+from ds4top.sources.ask import Ask, ask
 
 PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "Restart", "TimeoutStopUSec", "NeedDaemonReload",
     "FragmentPath", "DropInPaths", "ExecStart", "MainPID", "Result",
 )  # fmt: skip
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
-_SECONDS = {
-    "us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0,
-    "w": 604_800.0, "month": 2_629_800.0, "y": 31_557_600.0,
-}  # fmt: skip
 _NO_RIGHT = re.compile(
     r"interactive authentication required|access denied|not authorized|permission denied"
     r"|authentication is required",
     re.IGNORECASE,
 )
-
-
-def parse_show(text: str) -> dict[str, str]:
-    """Names and values of ``systemctl show``; the first of a name that stands twice."""
-    found: dict[str, str] = {}
-    for line in text.splitlines():
-        name, equal, value = line.partition("=")
-        if equal:
-            found.setdefault(name, value)
-    return found
-
-
-def span_s(text: str) -> float | None:
-    """A time span as systemd prints it, ``1min 30s``; ``None`` for ``infinity`` and no span."""
-    total, rest = 0.0, text.strip()
-    if not rest or rest == "infinity":
-        return None
-    while rest:
-        found = _SPAN.match(rest)
-        if found is None or found[2] not in _SECONDS:
-            return None
-        total += float(found[1]) * _SECONDS[found[2]]
-        rest = rest[found.end() :].lstrip()
-    return total
 
 
 def exec_words(shown: str, running: Sequence[str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from ds4top.core.helptext import Flag, by_name
 from ds4top.core.launch_env import VARIABLES, ZEROS
-from ds4top.core.launch_units import UnitSource, env_files, env_source, exec_source
+from ds4top.core.launch_units import UnitSource, env_files, env_source, exec_names
 from ds4top.core.secrets import SHOWN, shown
 from ds4top.core.state import Life
 
@@ -284,11 +284,10 @@ def _placed(
     """A setting of the argument vector: from the unit's command where that names it."""
     origin: Origin = "argv"
     detail = also
-    unit = exec_source(units)
-    if unit is not None and unit.exec_start is not None:
-        heads = {word.partition("=")[0] for word in unit.exec_start}
-        if heads & (words or frozenset({name})):
-            origin, detail = unit.kind, "; ".join(part for part in (unit.path, also) if part)
+    named = exec_names(units)
+    unit = next((named[word] for word in words or (name,) if word in named), None)
+    if unit is not None:
+        origin, detail = unit.kind, "; ".join(part for part in (unit.path, also) if part)
     return Setting(name, value, default, origin, detail, section, help, listed)
 
 

@@ -1,7 +1,8 @@
-"""What the files of a systemd unit say about a launch, read from ``systemctl cat UNIT``.
+"""What systemd says about a launch: ``systemctl cat UNIT`` and ``systemctl show UNIT``.
 
 Only what tells where a setting comes from; systemd itself stays the one that applies it. Sources:
-systemd.service(5) "Command lines", systemd.exec(5) "Environment", systemd.syntax(7) "Quoting".
+systemd.service(5) "Command lines", systemd.exec(5) "Environment", systemd.syntax(7) "Quoting",
+systemctl(1) "show", systemd.time(7) "Parsing Time Spans".
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ds4top.core.secrets import shown
+from ds4top.core.secrets import shown, shown_argv
+from ds4top.core.target import Target
 
 Kind = Literal["unit file", "drop-in"]
 _PATH = re.compile(r"# (?P<path>/\S.*\.(?:service|conf))")
@@ -19,11 +21,17 @@ _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'|((?:[^\s"\'\\]|\
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPES = {"n": "\n", "t": "\t", "s": " "}
 _PREFIXES = "@-:+!|"
+_VARIABLE = re.compile(r"\$\{?(\w+)\}?")
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_SECONDS = {
+    "us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0,
+    "w": 604_800.0, "month": 2_629_800.0, "y": 31_557_600.0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class UnitSource:
-    """One file. ``exec_start`` is ``None`` where it sets none; ``env`` has secrets masked.
+    """One file. ``exec_start`` is ``None`` where it sets none; secrets are masked.
 
     ``clears_env``: an empty ``Environment=`` forgets what earlier files set.
     """
@@ -35,6 +43,27 @@ class UnitSource:
     unset: tuple[str, ...] = ()
     env_files: tuple[str, ...] = ()
     clears_env: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSeen:
+    """What the supervisor of a server says. ``files``: in the order in which they apply.
+
+    ``stop_timeout_s``: how long a stop may take before it becomes a kill, ``None`` where that is
+    not known or, with ``stop_unlimited``, where there is no limit. ``why``: what was not told, and
+    what would show it.
+    """
+
+    target: Target
+    files: tuple[UnitSource, ...] = ()
+    stop_timeout_s: float | None = None
+    stop_unlimited: bool = False
+    why: str = ""
+
+    @property
+    def stop_limit_s(self) -> float | None:
+        """Seconds, ``inf`` without a limit, ``None`` where it is not known."""
+        return float("inf") if self.stop_unlimited else self.stop_timeout_s
 
 
 def words_of(text: str) -> list[str]:
@@ -87,7 +116,7 @@ class _File:
         return UnitSource(
             self.path,
             kind,
-            self.exec_start,
+            None if self.exec_start is None else tuple(shown_argv(self.exec_start)),
             env,
             tuple(self.unset),
             tuple(self.env_files),
@@ -133,6 +162,26 @@ def exec_source(units: Sequence[UnitSource]) -> UnitSource | None:
     return next((unit for unit in reversed(units) if unit.exec_start is not None), None)
 
 
+def exec_names(units: Sequence[UnitSource]) -> dict[str, UnitSource]:
+    """Which file gives each word of the command line, by the word up to its ``=``.
+
+    ``sh -c "…"`` is looked into, and ``$NAME`` where a file of the unit's sets it.
+    """
+    found: dict[str, UnitSource] = {}
+    unit = exec_source(units)
+    if unit is None:
+        return found
+    for word in unit.exec_start or ():
+        texts = [(word, unit)]
+        for name in _VARIABLE.findall(word):
+            if (source := env_source(units, name)) is not None:
+                texts.append((dict(source.env)[name], source))
+        for text, source in texts:
+            for part in text.split():
+                found.setdefault(part.partition("=")[0], source)
+    return found
+
+
 def env_source(units: Sequence[UnitSource], name: str) -> UnitSource | None:
     """The file that sets a variable last, unless a later one clears or unsets it."""
     for unit in reversed(units):
@@ -148,3 +197,27 @@ def env_source(units: Sequence[UnitSource], name: str) -> UnitSource | None:
 def env_files(units: Sequence[UnitSource]) -> tuple[str, ...]:
     """The ``EnvironmentFile=`` paths; they may be unreadable, so they are only named."""
     return tuple(path for unit in units for path in unit.env_files)
+
+
+def parse_show(text: str) -> dict[str, str]:
+    """Names and values of ``systemctl show``; the first of a name that stands twice."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        name, equal, value = line.partition("=")
+        if equal:
+            found.setdefault(name, value)
+    return found
+
+
+def span_s(text: str) -> float | None:
+    """A time span as systemd prints it, ``1min 30s``; ``None`` for ``infinity`` and no span."""
+    total, rest = 0.0, text.strip()
+    if not rest or rest == "infinity":
+        return None
+    while rest:
+        found = _SPAN.match(rest)
+        if found is None or found[2] not in _SECONDS:
+            return None
+        total += float(found[1]) * _SECONDS[found[2]]
+        rest = rest[found.end() :].lstrip()
+    return total

@@ -1,21 +1,75 @@
-"""What the rules over a launch want to know of the requests and starts that were seen.
+"""What the rules over a launch want to know of the machine, the requests and the starts.
 
-From the log, and from what earlier runs kept where that is more.
+From what is seen now, from the log, and from what earlier runs kept where that is more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ds4top.core.classify import Cause, cold_cause
 from ds4top.core.kept import start_s
-from ds4top.core.lint_facts import LintFacts
+from ds4top.core.lint_facts import GpuServer, LintFacts, LogKind
 from ds4top.core.model import Model
+from ds4top.core.process import COMMS
 from ds4top.core.state import Life
 
 _NEWEST = 200
 _FROM_DISK = 0.5
 """A start that read less than this share of the file found the rest in the page cache."""
+
+
+_LOG_KINDS: Mapping[str, LogKind] = {
+    "file": "file", "deleted": "deleted", "journald": "journal", "container": "container",
+    "tee": "file", "pipe": "pipe", "tmux": "tmux", "terminal": "tty", "null": "null",
+}  # fmt: skip
+"""Where a log goes, as the rule knows it; of what may not be looked at it says nothing."""
+
+
+def machine_facts(model: Model) -> LintFacts:
+    """What process, memory, GPU, KV directory and supervisor tell of the watched server."""
+    machine = model.machine
+    server = machine.server
+    if server is None:
+        return LintFacts()
+    sample, kv, unit = machine.memory.sample, machine.kv, machine.unit
+    life = model.log.life
+    warnings = life.warnings if life is not None else {}
+    return LintFacts(
+        pid=server.target.pid,
+        model_bytes=server.model_bytes,
+        model_fs_type=server.model_fs_type,
+        total_bytes=sample.total_bytes if sample else None,
+        kv_used_bytes=kv.used_bytes if kv else None,
+        kv_disk_free_bytes=kv.disk_free_bytes if kv else None,
+        kv_fs_type=kv.filesystem.type if kv and kv.filesystem else None,
+        residency=machine.residency(model.log)[0].value,
+        headroom_bytes=machine.memory.headroom if not model.log.open else None,
+        swap_total_bytes=sample.swap_total_bytes if sample else None,
+        oom_score_adj=server.oom_score_adj,
+        hosts=tuple(host for host, _ in server.listening) or None,
+        supervisor=server.owner.kind,
+        unit=server.owner.name or None,
+        stop_timeout_s=unit.stop_limit_s if unit is not None else None,
+        log_kind=_LOG_KINDS.get(server.log.kind),
+        log_path=server.log.path,
+        gpu_servers=_gpu_servers(model),
+        managed_kv="managed-kv" in warnings if life is not None and life.buffers else None,
+        q8_failed=warnings.get("q8-failed"),
+        exe_replaced=server.exe_replaced,
+        known_variables=machine.variables,
+    )
+
+
+def _gpu_servers(model: Model) -> tuple[GpuServer, ...] | None:
+    """The model servers on the GPU of the watched one; ``None`` where NVML does not list that."""
+    server = model.machine.server
+    for sample in model.machine.samples():
+        there = sample.processes or ()
+        if server is not None and server.target.pid in {process.pid for process in there}:
+            return tuple(GpuServer(p.pid, p.comm, p.used_bytes) for p in there if p.comm in COMMS)
+    return None
 
 
 def with_seen(facts: LintFacts, model: Model) -> LintFacts:

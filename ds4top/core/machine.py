@@ -17,6 +17,7 @@ from ds4top.core.gpu import GpuProcess, GpuSample, GpuTrack, server_bytes
 from ds4top.core.helptext import Flag
 from ds4top.core.kernlines import KernelTrack
 from ds4top.core.kvfile import KvDirSample
+from ds4top.core.launch_units import UnitSeen
 from ds4top.core.loadtrack import BY_CACHE, BY_IO, BY_LOG, BY_NVML, BY_RSS, LoadTrack
 from ds4top.core.meminfo import MemorySample
 from ds4top.core.memory import (
@@ -66,6 +67,7 @@ class Machine:
     kernel: KernelTrack = field(default_factory=KernelTrack)
     flags: tuple[Flag, ...] | None = None
     variables: frozenset[str] | None = None
+    unit: UnitSeen | None = None
     autopsy: Autopsy | None = None
     absent_pid: int | None = None
     """The process that was asked for and is not there."""

@@ -11,8 +11,9 @@ import signal
 from dataclasses import replace
 
 from ds4top.core.plan import Action, Facts, Mode, Plan, Signal, Spec, WaitGone
-from ds4top.core.plansteps import COMMAND_S, CONTAINERS, SPARE_BYTES, SYSTEMD, steps_of
+from ds4top.core.plansteps import COMMAND_S, SPARE_BYTES, SYSTEMD, steps_of
 from ds4top.core.process import COMMS
+from ds4top.core.supervision import CONTAINERS
 from ds4top.core.switch import Change, NoWayError, change_mode
 from ds4top.core.units import fmt_duration, fmt_gib
 

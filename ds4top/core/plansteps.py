@@ -28,6 +28,7 @@ from ds4top.core.plan import (
     WriteDropIn,
 )
 from ds4top.core.secrets import shown_argv
+from ds4top.core.supervision import CONTAINERS, UNITS
 from ds4top.core.switch import TAKEN_BACK, Change, NoWayError
 from ds4top.core.unitfile import drop_in
 from ds4top.core.units import GIB, fmt_gib
@@ -39,8 +40,7 @@ START_S = 900.0
 MEMORY_S = 120.0
 """How long the driver may take to give memory back; tens of seconds were seen."""
 COMMAND_S = 30.0
-SYSTEMD = frozenset({"systemd-system", "systemd-user"})
-CONTAINERS = frozenset({"docker", "podman"})
+SYSTEMD = UNITS - {"transient"}
 _MARGIN_S = 60.0
 
 

@@ -96,6 +96,7 @@ class ServerProcess:
     kv_budget_bytes: int | None = None
     model_path: str | None = None
     model_bytes: int | None = None
+    model_fs_type: str | None = None
     lock_path: str | None = None
     context_tokens: int | None = None
     oom_score_adj: int | None = None

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ds4top.core.target import SupervisorKind
 
 SHELLS = frozenset({"bash", "zsh", "fish", "sh", "dash", "ksh", "busybox"})
 _INTERPRETER = re.compile(r"^(?:python[\d.]*|perl|ruby|node|env)$")
+UNITS = frozenset({"systemd-system", "systemd-user", "transient"})
+CONTAINERS = frozenset({"docker", "podman"})
+SUPERVISORS = UNITS | CONTAINERS
+"""Kinds of owner that can be asked something."""
 INITS = frozenset({"systemd", "init"})
 _CONTAINER: tuple[tuple[re.Pattern[str], SupervisorKind], ...] = (
     (re.compile(r"(?:docker-|/docker/)([0-9a-f]{12,64})"), "docker"),
@@ -65,10 +69,14 @@ def runs_a_script(comm: str, argv: Sequence[str] | None, exe: str | None) -> boo
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """What supervises a server, by its control group and its parents."""
+    """What supervises a server, by its control group and its parents.
+
+    ``of_user``: a unit of a user's own systemd, which answers that user alone.
+    """
 
     kind: SupervisorKind
     name: str = ""
+    of_user: bool = field(default=False, compare=False)
 
     @property
     def words(self) -> str:
@@ -102,13 +110,14 @@ def owner_of(cgroup: str, parents: Sequence[Parent]) -> Owner:
         if (found := pattern.search(path)) is not None:
             return Owner(kind, found[1][:12])
     if (found := _TRANSIENT.search(path)) is not None:
-        return Owner("transient", found[1])
+        return Owner("transient", found[1], _USER_MANAGER.search(path) is not None)
     chain = [parent.comm for parent in parents]
     if "tmux-spawn-" in path or any(comm.startswith("tmux") for comm in chain):
         return Owner("tmux")
     manager = _USER_MANAGER.search(path)
     units: list[str] = _UNIT.findall(path[manager.end() - 1 :] if manager else path)
     if units and not _NOT_A_UNIT.match(units[-1]) and not _LOGINS.intersection(chain):
-        return Owner("systemd-user" if manager else "systemd-system", units[-1])
+        kind = "systemd-user" if manager else "systemd-system"
+        return Owner(kind, units[-1], manager is not None)
     shell = next((comm for comm in chain if comm in SHELLS), "")
     return Owner("none", shell)

@@ -1,4 +1,4 @@
-"""The source ``launch``: what the watched server's executable can be told, asked once."""
+"""The source ``launch``: what the watched server can be told and what supervises it, asked once."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ds4top.core.helptext import Flag
+from ds4top.core.launch_units import UnitSeen
 from ds4top.core.process import ServerProcess
+from ds4top.core.supervision import SUPERVISORS
 from ds4top.core.target import Target
 from ds4top.sources.base import SourceFault
 
 if TYPE_CHECKING:
     from ds4top.sources.helpflags import HelpFlags
+
+_PACE_S, _SOON_S = 2.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,37 +30,68 @@ class AbilitiesSeen:
 
 
 class LaunchAbilities:
-    """Source of ``AbilitiesSeen``: runs ``EXE --help``, without a terminal, with a timeout."""
+    """Source of ``AbilitiesSeen`` and ``UnitSeen``, one of each for a server that is new.
+
+    Runs ``EXE --help`` and asks systemd, docker or podman, without a terminal, with a timeout.
+    ``unit_of`` stands in for who asks the supervisor.
+    """
 
     name = "launch"
-    interval_s = 2.0
 
     def __init__(
-        self, watched: Callable[[], ServerProcess | None], asker: HelpFlags | None = None
+        self,
+        watched: Callable[[], ServerProcess | None],
+        asker: HelpFlags | None = None,
+        unit_of: Callable[[ServerProcess], UnitSeen] | None = None,
     ) -> None:
         self._watched = watched
         self._asker = asker
+        self._unit_of = unit_of
         self._asked: Target | None = None
+        self._left: list[Callable[[ServerProcess], Sequence[AbilitiesSeen | UnitSeen]]] = []
 
     def open(self) -> None:
         """Nothing to do."""
 
-    def read(self, now: float) -> Sequence[AbilitiesSeen]:
-        """The abilities of a server that is new. Raises ``SourceFault`` where they are not had."""
+    def read(self, now: float) -> Sequence[AbilitiesSeen | UnitSeen]:
+        """What is known of a server that is new. Raises ``SourceFault`` where it is not had."""
         server = self._watched()
-        if server is None or server.target == self._asked:
+        if server is None:
             return ()
+        if server.target != self._asked:
+            self._asked, self._left = server.target, [self._abilities, self._unit]
+        if self._left:
+            # One a turn: a supervisor that is slow to answer holds nothing up.
+            return self._left.pop(0)(server)
         if server.argv is None:
             raise SourceFault("permission", "its command line cannot be read")
+        return ()
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds until the next turn."""
+        return _SOON_S if self._left else _PACE_S
+
+    def _abilities(self, server: ServerProcess) -> Sequence[AbilitiesSeen]:
+        if server.argv is None:
+            return ()
         if self._asker is None:
             # Not before there is something to ask: a single look ends sooner.
             from ds4top.sources.helpflags import HelpFlags
 
             self._asker = HelpFlags(None, keep=("--standin-profile",))
-        pid = server.target.pid
-        found = self._asker.read(server.argv, f"/proc/{pid}/exe", server.env or (), server.cwd)
-        self._asked = server.target
+        exe = f"/proc/{server.target.pid}/exe"
+        found = self._asker.read(server.argv, exe, server.env or (), server.cwd)
         return (AbilitiesSeen(server.target, found.flags, found.variables, found.why),)
+
+    def _unit(self, server: ServerProcess) -> Sequence[UnitSeen]:
+        if server.owner.kind not in SUPERVISORS:
+            return ()
+        if self._unit_of is None:
+            from ds4top.sources.unitlook import unit_of
+
+            self._unit_of = unit_of
+        return (self._unit_of(server),)
 
     def close(self) -> None:
         """Nothing to do."""

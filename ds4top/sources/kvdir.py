@@ -8,7 +8,6 @@ a minute every file is compared by its stat.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -27,13 +26,13 @@ from ds4top.core.kvfile import (
     Refusal,
     Refused,
     Tally,
-    filesystem_of,
     is_temporary,
     key_of,
     parse_head,
 )
 from ds4top.core.kvpolicy import build_of
 from ds4top.sources.base import SYSTEM_CLOCK, Clock, SourceFault
+from ds4top.sources.mounts import mount_of
 
 SLICE_S = 0.2
 """Most time that one turn spends on a scan; a big directory takes several."""
@@ -70,7 +69,7 @@ class KvDirectory:
         budget_bytes: int | None = None,
         build: Build | None = None,
         clock: Clock = SYSTEM_CLOCK,
-        mounts: Path = Path("/proc/mounts"),
+        proc: Path = Path("/proc"),
         slice_s: float = SLICE_S,
     ) -> None:
         """``build``: the server's; ``None`` takes the one that last saved here."""
@@ -78,7 +77,7 @@ class KvDirectory:
         self._budget_bytes = budget_bytes
         self._build = build
         self._clock = clock
-        self._mounts = mounts
+        self._proc = proc
         self._slice_s = slice_s
         self._hits: deque[str] = deque(maxlen=1_024)
         self._known: dict[str, _Known] = {}
@@ -280,11 +279,7 @@ class KvDirectory:
     def _place(self, device: int) -> Filesystem | None:
         """The filesystem; looked up once for each device that the path has been on."""
         if self._filesystem is None or self._filesystem[0] != device:
-            place: Filesystem | None = None
-            with contextlib.suppress(OSError):
-                text = self._mounts.read_text("utf-8", "replace")
-                place = filesystem_of(text, os.path.realpath(self.path))
-            self._filesystem = device, place
+            self._filesystem = device, mount_of(str(self.path), self._proc)
         return self._filesystem[1]
 
     def _drop_scan(self) -> None:

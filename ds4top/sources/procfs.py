@@ -48,6 +48,7 @@ from ds4top.sources.look import (
     read_bytes,
     shown,
 )
+from ds4top.sources.mounts import mount_of
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _MOST_PARENTS = 12
@@ -244,6 +245,7 @@ class ProcFs:
             kv_budget_bytes=(int(budget) << 20) if budget and budget.isdecimal() else None,
             model_path=model_path,
             model_bytes=_size(model_path),
+            model_fs_type=getattr(mount_of(model_path, self.root), "type", None),
             lock_path=lock_path,
             lock_holder=self.lock_holder(lock_path) if lock_path is not None else None,
             context_tokens=int(context) if context and context.isdecimal() else None,
@@ -266,7 +268,7 @@ class ProcFs:
         place = places.get(owner.kind)
         with contextlib.suppress(OSError):
             if place is not None and place.exists():
-                return Owner("transient", owner.name)
+                return Owner("transient", owner.name, owner.of_user)
         return owner
 
     def _listening(self, look: Look, uid: int, port: int | None) -> tuple[tuple[str, int], ...]:

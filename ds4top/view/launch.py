@@ -9,8 +9,7 @@ from typing import Any
 
 from ds4top.core.launch import LaunchSpec, Setting, settings, start_facts
 from ds4top.core.lint import Finding, Judged, facts_of, judge, lint
-from ds4top.core.lint_facts import LintFacts
-from ds4top.core.lint_seen import with_seen
+from ds4top.core.lint_seen import machine_facts, with_seen
 from ds4top.core.model import Model
 from ds4top.core.state import Life
 from ds4top.core.units import fmt_duration
@@ -29,7 +28,8 @@ def effective(model: Model) -> tuple[Setting, ...]:
     if server is None:
         return settings(LaunchSpec(), None, start_facts(life))
     spec = LaunchSpec(server.argv, server.env, server.cwd, server.exe)
-    return settings(spec, machine.flags, start_facts(life))
+    files = machine.unit.files if machine.unit is not None else ()
+    return settings(spec, machine.flags, start_facts(life), files)
 
 
 def findings(model: Model, found: tuple[Setting, ...]) -> tuple[Finding, ...]:
@@ -39,25 +39,8 @@ def findings(model: Model, found: tuple[Setting, ...]) -> tuple[Finding, ...]:
     if server is None:
         return ()
     spec = LaunchSpec(server.argv, server.env, server.cwd, server.exe)
-    residency, _ = machine.residency(model.log)
-    sample, kv = machine.memory.sample, machine.kv
-    base = LintFacts(
-        pid=server.target.pid,
-        model_bytes=server.model_bytes,
-        total_bytes=sample.total_bytes if sample else None,
-        kv_used_bytes=kv.used_bytes if kv else None,
-        kv_disk_free_bytes=kv.disk_free_bytes if kv else None,
-        kv_fs_type=kv.filesystem.type if kv and kv.filesystem else None,
-        residency=str(residency),  # type: ignore[arg-type]
-        headroom_bytes=machine.memory.headroom if not model.log.open else None,
-        swap_total_bytes=sample.swap_total_bytes if sample else None,
-        oom_score_adj=server.oom_score_adj,
-        hosts=tuple(host for host, _ in server.listening) or None,
-        supervisor=server.owner.kind,
-        log_path=server.log.path,
-    )
     llama = server.flavour == "llama.cpp"
-    return lint(facts_of(found, spec, with_seen(base, model), llama=llama))
+    return lint(facts_of(found, spec, with_seen(machine_facts(model), model), llama=llama))
 
 
 def judged(model: Model) -> tuple[tuple[Judged, ...], tuple[Finding, ...]]:
@@ -96,7 +79,9 @@ def launch_rows(model: Model, width: int) -> list[Row]:
     ]
     if model.read_only:
         out.append(row((f"  {model.read_only}", "warn")))
-    for name, why in sorted(server.denied.items()):
+    unit = machine.unit
+    lacking = {"unit": unit.why} if unit is not None and unit.why else {}
+    for name, why in sorted({**server.denied, **lacking}.items()):
         out += [
             row(("  not known  " if not index else " " * 13, "label"), (line, "warn"))
             for index, line in enumerate(wrap(f"{name}: {why}", max(width - 14, 20)))

@@ -33,9 +33,7 @@ class Loopback:
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
         self.requests: list[str] = []
-        self.most_at_once = 0
         self._done = Event()
-        self._open = 0
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._thread = Thread(target=self._serve, daemon=True)
@@ -50,8 +48,6 @@ class Loopback:
             Thread(target=self._answer, args=(peer,), daemon=True).start()
 
     def _answer(self, peer: socket.socket) -> None:
-        self._open += 1
-        self.most_at_once = max(self.most_at_once, self._open)
         with peer, contextlib.suppress(OSError):
             head = b""
             while b"\r\n\r\n" not in head and (block := peer.recv(65_536)):
@@ -59,7 +55,6 @@ class Loopback:
             self.requests.append(head.decode())
             words = head.decode().split(" ", 2)
             self.reply(peer, words[1] if len(words) > 1 else "", self._done)
-        self._open -= 1
 
     def close(self) -> None:
         self._done.set()

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ds4top.control.ask import Answer
 from ds4top.control.containers import failed, inspected, recreate, supervisor_of
 from ds4top.core.plan import Supervisor
+from ds4top.sources.ask import Answer
 
 BOX = Supervisor("docker", "0123456789ab")
 CONSTRUCTED: dict[str, Any] = {

@@ -326,15 +326,16 @@ def test_old_abi_by_the_build_constructed(folder: Path) -> None:
 
 
 def test_disk_and_filesystem(folder: Path, tmp_path: Path) -> None:
-    mounts = tmp_path / "mounts"
+    mounts = tmp_path / "self" / "mounts"
+    mounts.parent.mkdir()
     mounts.write_text(f"/dev/a / ext4 rw 0 0\nnas:/kv {tmp_path} nfs4 rw 0 0\n")
-    sample = look(opened(folder, mounts=mounts))
+    sample = look(opened(folder, proc=tmp_path))
     disk = os.statvfs(folder)
     assert sample.disk_total_bytes == disk.f_blocks * disk.f_frsize
     assert sample.disk_free_bytes is not None
     assert 0 <= sample.disk_free_bytes <= sample.disk_total_bytes
     assert sample.filesystem == Filesystem("network", "nfs4", str(tmp_path), "nas:/kv")
-    assert look(opened(folder, mounts=tmp_path / "none")).filesystem is None
+    assert look(opened(folder, proc=tmp_path / "none")).filesystem is None
 
 
 def test_the_directory_goes_and_comes_back(folder: Path) -> None:

@@ -12,19 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ds4top.control.ask import Answer, ask
 from ds4top.control.units import (
     drop_in_path,
     exec_words,
     explained,
     failed,
-    parse_show,
-    span_s,
     supervisor_of,
     unwritable,
 )
+from ds4top.core.launch_units import parse_show, span_s
 from ds4top.core.plan import Supervisor
 from ds4top.core.unitfile import drop_in
+from ds4top.sources.ask import Answer, ask
 
 ARGV = ("/srv/ds4-server", "-m", "q2.gguf", "--ctx", "131072")
 SHOWN = """LoadState=loaded
