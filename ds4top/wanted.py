@@ -9,7 +9,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the user said of the server; ``None`` is found out."""
+    """What the user said of the server; ``None`` is found out.
+
+    ``asks``: its build and its supervisor are asked what they know; the answers of builds are kept
+    under ``helps``, ``None`` for as long as it runs.
+    """
 
     pid: int | None = None
     exe: str | None = None
@@ -19,6 +23,8 @@ class Wanted:
     demo: str = ""
     warning_bytes: int | None = None
     critical_bytes: int | None = None
+    helps: Path | None = None
+    asks: bool = True
 
 
 @dataclass(frozen=True, slots=True)

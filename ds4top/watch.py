@@ -103,6 +103,7 @@ class Watch:
             machine_bytes=self._machine_bytes, comm_of=self._procfs.comm, clock=clock
         )
         self._kernel = kernel or KernelLog()
+        self._launch = LaunchAbilities(lambda: self.machine.server, helps=wanted.helps)
         if wanted.log is not None:
             router.point(LogAddress(wanted.log, wanted.log))
 
@@ -111,8 +112,8 @@ class Watch:
         vitals = VitalSigns(
             lambda: self.machine.server, self._clock.wall, self._procfs, self._cached
         )
-        launch = LaunchAbilities(lambda: self.machine.server)
-        return [self.finder, self._host, vitals, self._nvml, self._kernel, launch]
+        found: list[Source] = [self.finder, self._host, vitals, self._nvml, self._kernel]
+        return [*found, self._launch] if self.wanted.asks else found
 
     def take(self, sample: object) -> bool:
         """Move a sample into the store; ``False`` for one that is not the machine's."""
@@ -142,7 +143,8 @@ class Watch:
                 if chosen is not None:
                     self._follow(chosen)
                     if chosen.target != known:
-                        self.wake("vitals")
+                        for name in ("vitals", self._launch.name):
+                            self.wake(name)
             case ServerGone():
                 machine.ended(sample.target, sample.wall)
             case KernelLines():
@@ -185,6 +187,11 @@ class Watch:
         machine.flags = machine.variables = machine.unit = None
         if self.wanted.log is None:
             self._router.point(None)
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether build and supervisor have told what they know, or are not asked."""
+        return not self.wanted.asks or self._launch.has_told
 
     @property
     def kernel_route(self) -> str:

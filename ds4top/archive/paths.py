@@ -14,6 +14,7 @@ BLACK_BOX = "blackbox.ring"
 HISTORY = "history.sqlite"
 JOURNAL = "journal.jsonl"
 PARKED = "parked.json"
+HELPS = "help"
 
 
 def state_dir(environment: Mapping[str, str]) -> Path | None:

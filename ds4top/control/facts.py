@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ds4top.archive.paths import JOURNAL
+from ds4top.archive.paths import HELPS, JOURNAL
 from ds4top.control import containers, panes, turn, units
 from ds4top.control.capture import capture
 from ds4top.control.journal import Journal, StopTold
@@ -145,7 +145,7 @@ class Gatherer:
         self.state = state
         self.procfs = procfs or ProcFs()
         self.environment = os.environ if environment is None else environment
-        self.asker = asker or HelpFlags(state / "help", keep=("--standin-profile",))
+        self.asker = asker or HelpFlags(state / HELPS, keep=("--standin-profile",))
         self._root = root
         self.run = run
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 
 from ds4top.archive.files import write_private
-from ds4top.archive.paths import state_dir
+from ds4top.archive.paths import HELPS, state_dir
 from ds4top.core.config import Config
 from ds4top.core.units import GIB
 from ds4top.wanted import Wanted
@@ -46,13 +46,16 @@ def last_choice(environment: Mapping[str, str]) -> str | None:
 def wanted_of(config: Config, demo: str = "") -> Wanted:
     """Which server, by flags and config. ``demo``: inside one its servers are meant, no other."""
     log = config.text("server.log")
+    keeps = config.flag("history.keep")
+    folder = state_dir(os.environ) if keeps else None
     return Wanted(
         pid=config.whole("server.pid"),
-        exe=last_choice(os.environ) if config.flag("history.keep") else None,
+        exe=last_choice(os.environ) if keeps else None,
         url=config.text("server.url"),
         log=os.path.abspath(log) if log not in (None, "-") else log,
         kv_dir=config.text("server.kv_dir"),
         demo=demo,
         warning_bytes=int(config.number("memory.warning_gib") * GIB),
         critical_bytes=int(config.number("memory.critical_gib") * GIB),
+        helps=folder / HELPS if folder is not None else None,
     )

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 from ds4top.archive.paths import JOURNAL, state_dir
@@ -32,7 +33,7 @@ from ds4top.view.today import TodayBook
 LOOK_S = 1.5
 """A look takes no longer, whatever is slow; what has not answered by then is not known."""
 _TURN_S = 0.05
-_WITH_CHILDREN = ("log", "kernel log")
+_WITH_CHILDREN = ("log", "kernel log", "launch")
 _EXITS = dict(zip(LEVELS, range(4), strict=True))
 
 
@@ -71,7 +72,16 @@ def settled(session: Session) -> bool:
     machine = session.model.machine
     if machine.server is not None and machine.vitals is None and not beats["vitals"].failures:
         return False
-    return log_is_read(session)
+    return has_asked(session) and log_is_read(session)
+
+
+def has_asked(session: Session) -> bool:
+    """Whether the build and who supervises it have answered, and that is in the mailbox."""
+    watch = session.watch
+    if watch is None or not watch.wanted.asks:
+        return True
+    beat = session.supervisor.beats()["launch"]
+    return (watch.has_asked and beat.state == "waiting") or beat.failures > 0
 
 
 def log_is_read(session: Session) -> bool:
@@ -112,7 +122,8 @@ def main(args: argparse.Namespace) -> int:
     config = load(args.config, os.environ, flags)
     for problem in config.problems:
         print(f"ds4top: {problem}", file=sys.stderr)
-    session = live(wanted_of(config))
+    # Settings stand in the document alone.
+    session = live(replace(wanted_of(config), asks=args.json))
     look(session)
     if config.flag("history.keep"):
         session.model.kept = recalled(session.model, os.environ)

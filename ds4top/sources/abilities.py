@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ds4top.core.helptext import Flag
@@ -33,7 +34,8 @@ class LaunchAbilities:
     """Source of ``AbilitiesSeen`` and ``UnitSeen``, one of each for a server that is new.
 
     Runs ``EXE --help`` and asks systemd, docker or podman, without a terminal, with a timeout.
-    ``unit_of`` stands in for who asks the supervisor.
+    ``helps``: where answers are kept, ``None`` for nowhere. ``asker`` and ``unit_of`` stand in for
+    who asks.
     """
 
     name = "launch"
@@ -43,7 +45,9 @@ class LaunchAbilities:
         watched: Callable[[], ServerProcess | None],
         asker: HelpFlags | None = None,
         unit_of: Callable[[ServerProcess], UnitSeen] | None = None,
+        helps: Path | None = None,
     ) -> None:
+        self._helps = helps
         self._watched = watched
         self._asker = asker
         self._unit_of = unit_of
@@ -59,7 +63,9 @@ class LaunchAbilities:
         if server is None:
             return ()
         if server.target != self._asked:
-            self._asked, self._left = server.target, [self._abilities, self._unit]
+            self._asked, self._left = server.target, [self._abilities]
+            if server.owner.kind in SUPERVISORS:
+                self._left.append(self._unit)
         if self._left:
             # One a turn: a supervisor that is slow to answer holds nothing up.
             return self._left.pop(0)(server)
@@ -79,19 +85,23 @@ class LaunchAbilities:
             # Not before there is something to ask: a single look ends sooner.
             from ds4top.sources.helpflags import HelpFlags
 
-            self._asker = HelpFlags(None, keep=("--standin-profile",))
+            self._asker = HelpFlags(self._helps, keep=("--standin-profile",))
         exe = f"/proc/{server.target.pid}/exe"
         found = self._asker.read(server.argv, exe, server.env or (), server.cwd)
         return (AbilitiesSeen(server.target, found.flags, found.variables, found.why),)
 
     def _unit(self, server: ServerProcess) -> Sequence[UnitSeen]:
-        if server.owner.kind not in SUPERVISORS:
-            return ()
         if self._unit_of is None:
             from ds4top.sources.unitlook import unit_of
 
             self._unit_of = unit_of
         return (self._unit_of(server),)
+
+    @property
+    def has_told(self) -> bool:
+        """Whether everything is known that can be known of the watched server."""
+        server = self._watched()
+        return server is None or (server.target == self._asked and not self._left)
 
     def close(self) -> None:
         """Nothing to do."""

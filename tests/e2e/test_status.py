@@ -71,6 +71,11 @@ def test_the_contract_on_a_running_server(server: tuple[int, Path]) -> None:
     assert told["context_limit_tokens"] == 65_536
     assert told["url"].startswith("http://127.0.0.1:")
     assert told["queued"] == 0
+    settings = {each["name"]: each for each in found["launch"]["settings"]}
+    # Of its own help, as the Launch view has it: what was not given too, with its default.
+    assert (settings["--ctx"]["value"], settings["--ctx"]["origin"]) == ("65536", "argv")
+    assert settings["--ctx"]["default"] == "32768"
+    assert settings["--warm-weights"]["origin"] == "default"
     assert found["kv_cache"]["directory"] == str(home / "kv")
     assert found["kv_cache"]["entries"] == 0
     assert sum(found["memory"]["parts"].values()) == found["memory"]["total_bytes"]
