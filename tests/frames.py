@@ -18,10 +18,12 @@ from typing import NamedTuple
 
 from rich.style import Style
 
+from ds4top.core.helptext import parse_help
+from ds4top.core.launch_units import UnitSeen, units_of
 from ds4top.core.machine import Machine
 from ds4top.core.model import SourceHealth
 from ds4top.core.plan import Target
-from ds4top.core.process import LogPlace, ServerProcess
+from ds4top.core.process import LogPlace, Owner, ServerProcess
 from ds4top.demo import FLAGS
 from ds4top.session import Session, replay
 from ds4top.ui.app import Ds4top
@@ -158,6 +160,39 @@ def _waiting() -> Session:
     return session
 
 
+_ARGV = (
+    "/opt/ds4/ds4-server", "-m", "q2.gguf", "--ctx", "131072", "--no-mmap", "--power", "100",
+    "--kv-disk-dir", "/var/cache/ds4", "--kv-disk-space-mb", "16384", "--port", "8000",
+)  # fmt: skip
+_UNIT = """# /etc/systemd/system/ds4.service
+[Service]
+Environment=DS4_LOCK_FILE=/run/ds4/lock KV="--kv-disk-dir /var/cache/ds4 --kv-disk-space-mb 16384"
+ExecStart=/opt/ds4/ds4-server -m q2.gguf --ctx 65536 --no-mmap $KV --port 8000
+
+# /etc/systemd/system/ds4.service.d/50-ds4top.conf
+[Service]
+ExecStart=
+ExecStart=/opt/ds4/ds4-server -m q2.gguf --ctx 131072 --no-mmap $KV --port 8000
+"""
+_HELP = ROOT / "data" / "help" / "standin-daily-agent.txt"
+
+
+def _unit() -> Session:
+    """A unit of systemd's with a drop-in; the log has a prefill longer than its stop may take."""
+    session = log_of(_LINES)
+    server = _server(
+        4711, LogPlace("journald", "the journal of ds4.service"), argv=_ARGV, cwd="/srv",
+        env=(("DS4_LOCK_FILE", "/run/ds4/lock"),), exe="/opt/ds4/ds4-server", exe_replaced=True,
+        owner=Owner("systemd-system", "ds4.service"), oom_score_adj=0, model_fs_type="nfs4",
+        listening=(("127.0.0.1", 8000),),
+    )  # fmt: skip
+    machine: Machine = session.model.machine
+    machine.servers, machine.server = (server,), server
+    machine.flags = parse_help(_HELP.read_text(encoding="utf-8"))
+    machine.unit = UnitSeen(server.target, units_of(_UNIT), 15.0)
+    return session
+
+
 STATES: dict[str, Callable[[], Session]] = {
     "no server": lambda: _without(_NO_SERVER),
     "no server, in a container": lambda: _without(_NO_SERVER, inside="docker"),
@@ -171,6 +206,7 @@ STATES: dict[str, Callable[[], Session]] = {
     "another user's server": lambda: _with_server(
         LogPlace("unknown", "its standard error may not be looked at"), denied=_OWN
     ),
+    "a unit with a drop-in": _unit,
     "log without a line": lambda: log_of(()),
     "no request yet": lambda: log_of(_HEAD, 30.0),
     "last known": lambda: log_of(_LINES[:20], 4_000.0),
@@ -187,6 +223,7 @@ _ALSO = {
     "no server": _OTHERS,
     "no request yet": _OTHERS,
     "another user's server": ("launch", "log"),
+    "a unit with a drop-in": ("launch",),
     "log not readable": ("requests", "log"),
 }
 """Views that a state is shown on as well."""

@@ -133,7 +133,8 @@ def _stop_timeout(f: LintFacts) -> Said | None:
     limit, drain = f.stop_timeout_s, f.drain_s
     if limit is None or drain is None:
         return None
-    figure = f"{fmt_duration(limit)}; the longest prefill seen took {fmt_duration(drain)}"
+    least = "a stop has no limit" if limit == float("inf") else f"{fmt_duration(limit)} for a stop"
+    figure = f"{least}; the longest prefill seen took {fmt_duration(drain)}"
     if limit > drain:
         return good(figure, "a stop may end its prefill and save the KV cache")
     contained = f.supervisor in ("docker", "podman")

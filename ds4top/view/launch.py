@@ -86,10 +86,6 @@ def launch_rows(model: Model, width: int) -> list[Row]:
             row(("  not known  " if not index else " " * 13, "label"), (line, "warn"))
             for index, line in enumerate(wrap(f"{name}: {why}", max(width - 14, 20)))
         ]
-    if server.exe_replaced:
-        out.append(
-            row(("  its executable was replaced since: a restart runs the new build", "warn"))
-        )
     out += [row((f"  changed: {line}", "now")) for line in machine.changed]
     worth = [each for each in said if each.severity != "good"]
     out += [row(""), row((" VERDICT", "title"), f"   {len(worth)} to look at")]

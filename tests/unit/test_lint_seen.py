@@ -149,7 +149,7 @@ def test_what_only_the_machine_tells_reaches_the_rules() -> None:
     model.machine.take_memory(MemorySample(1.0, BEGUN, 120 * GIB, GIB, 10 * GIB), model.log, "idle")
     model.machine.variables = frozenset({"DS4_CUDA_Q8_F16_CACHE_MB"})
     said = spoken(model)
-    assert said["stop-timeout"].figure == "15 s; the longest prefill seen took 20 s"
+    assert said["stop-timeout"].figure == "15 s for a stop; the longest prefill seen took 20 s"
     assert said["stop-timeout"].fix == "TimeoutStopSec=600 in ds4.service"
     assert said["oom-score"].fix.endswith("OOMScoreAdjust=1000 in ds4.service")
     assert said["slow-storage"].figure == "the model is on nfs4"
