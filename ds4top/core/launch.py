@@ -160,9 +160,11 @@ def start_facts(life: Life | None) -> StartFacts:
         facts["compute capability"] = life.sm
     if life.oom_score_adj is not None:
         facts["oom_score_adj"] = str(life.oom_score_adj)
+    stages = {stage.stage for stage in life.stages}
+    held = next((words for name, words in _RESIDENCY.items() if name in stages), None)
+    if held is not None:
+        facts["weights"] = held
     for stage in life.stages:
-        if stage.stage in _RESIDENCY:
-            facts["weights"] = _RESIDENCY[stage.stage]
         if stage.finished and stage.elapsed_s is not None:
             facts[f"{_STAGE_WORDS.get(stage.stage, stage.stage)} took"] = f"{stage.elapsed_s:g} s"
     if life.plan.get("planned_gib") is not None:
@@ -193,12 +195,13 @@ def start_facts(life: Life | None) -> StartFacts:
 
 
 _RESIDENCY = {
+    "copy": "copied whole to the GPU",
+    "artifacts": "repacked on the GPU, the rest mapped",
     "register": "mapped, registered with the GPU",
     "prefetch": "mapped, read by the GPU as it goes",
-    "copy": "copied whole to the GPU",
     "tensors": "copied to the GPU, tensor by tensor",
-    "artifacts": "repacked on the GPU, the rest mapped",
 }
+"""By stage, what decides first: mapped weights are gone through tensor by tensor as well."""
 _STAGE_WORDS = {
     "copy": "copy to the GPU",
     "tensors": "loading of tensors",

@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from terminal import Terminal, ds4top, environment
 
+from ds4top.core.units import GIB
 from ds4top.reach.status import LOOK_S
 from ds4top.standin.demo import free_port, python_environment
 from tests.schema import faults
@@ -83,6 +86,46 @@ def test_the_contract_on_a_running_server(server: tuple[int, Path]) -> None:
     assert {"log", "process", "memory", "KV directory", "/v1/models"} <= names
     states = {each["name"]: each["state"] for each in found["sources"]}
     assert (states["/v1/models"], states["KV directory"], states["log"]) == ("ok", "ok", "ok")
+
+
+def asked(pid: int, port: int) -> None:
+    """One turn, so that there is something to tell."""
+    body = {"messages": [{"role": "user", "content": "word " * 3_000}], "max_tokens": 40}
+    answer = httpx.post(
+        f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=60.0, trust_env=False
+    )
+    assert answer.status_code == 200
+
+
+def test_the_screen_shows_what_status_tells(server: tuple[int, Path]) -> None:
+    """Each figure of the document that holds still is on the view that it belongs to."""
+    pid, home = server
+    argv = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    asked(pid, int(argv[argv.index("--port") + 1]))
+    found = json.loads(status("--json", "--pid", str(pid), home=home).stdout)
+    assert faults(found) == []
+    environ = environment(XDG_STATE_HOME=str(home / "state"))
+    # As high as it takes to have each view whole.
+    with Terminal(ds4top("--pid", pid), size=(200, 70), env=environ) as screen:
+        screen.wait_state("IDLE")
+        told, kv = found["server"], found["kv_cache"]
+        screen.wait_for(f"ds4-server {pid}")
+        screen.wait_for(f"of {told['context_limit_tokens']:,}")
+        screen.wait_for(rf"disk +{kv['disk_hits']}, live +{kv['live_hits']}, miss +{kv['misses']}")
+        screen.wait_for(rf"{kv['entries']} entr")
+        screen.press("4")
+        screen.wait_for(f"MEMORY +{found['memory']['total_bytes'] / GIB:.1f} GiB")
+        screen.press("5")
+        screen.wait_for("DEFAULTS AND START-UP")
+        for each in found["launch"]["settings"]:
+            value = "–" if each["value"] is None else str(each["value"])
+            name, origin = re.escape(each["name"]), each["origin"]
+            shown = screen.wait_for(rf"{name} +(\S+(?: \S+)*) +{origin}\b")[1]
+            # What is longer than its column ends in an ellipsis.
+            assert shown == value or value.startswith(shown.removesuffix("…") or "-"), each
+        screen.press("8")
+        for each in found["sources"]:
+            screen.wait_for(rf"{re.escape(each['name'])} +{each['state']}\b")
 
 
 def test_one_line_for_a_status_bar(server: tuple[int, Path]) -> None:

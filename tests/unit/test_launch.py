@@ -23,11 +23,14 @@ from ds4top.core.launch import (
 )
 from ds4top.core.launch_units import env_files, env_source, exec_source, units_of, words_of
 from ds4top.core.logread import LogReader
+from ds4top.core.machine import log_residency
+from ds4top.core.memory import Residency
 from ds4top.core.reduce import Reducer
 from ds4top.core.secrets import MASK, is_secret, shown
 from ds4top.core.stamps import StampClock
 from ds4top.core.state import LogState
 from ds4top.core.unitfile import quoted
+from tests.unit.keep_tools import log_of
 
 LATEST = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
 DATA = Path(__file__).parent.parent / "data"
@@ -96,6 +99,25 @@ def test_without_a_help_only_what_was_given_is_told() -> None:
         ("--odd", "on", None),
     ]
     assert all(s.listed for s in found)
+
+
+@pytest.mark.parametrize(
+    ("first", "held"),
+    [
+        ("registered 80.76 GiB model mapping for device access", "mapped, registered with the GPU"),
+        (
+            "host registration skipped: operation not supported",
+            "copied to the GPU, tensor by tensor",
+        ),
+    ],
+)
+def test_mapped_weights_that_are_gone_through_by_tensor_stay_mapped(first: str, held: str) -> None:
+    """Constructed of ds4's own lines; the header goes by the same rule."""
+    lines = (first, "loading model tensors into device cache",
+             "loading model tensors 16.02 GiB cached")  # fmt: skip
+    life = log_of("".join(f"ds4: CUDA {line}\n" for line in lines).encode()).life
+    assert dict(start_facts(life).facts)["weights"].startswith(held)
+    assert (log_residency(life) is Residency.MMAP) == held.startswith("mapped")
 
 
 def test_start_up_lines_of_a_real_start() -> None:
