@@ -195,6 +195,9 @@ class Ds4top(Keeping, Previewing, App[None]):
         if self._ticking:
             self.session.tick()
         self._alerts = None
+        # A view that is frozen or covered asks for none, and the history wants them.
+        self.book.update(self.model.log, self.model.kept)
+        self.model.alerts = self.alerts(self.status())
         self._offer.look(self)
         self.paint()
 
