@@ -126,6 +126,7 @@ def test_every_state_is_as_the_schema_says(state: str) -> None:
     found = told(model_in(state))
     assert faults(found) == []
     assert found["server"]["state"] == state
+    assert (found["server"]["load"] is None) is (state != "loading")
 
 
 LEVELS = {
@@ -190,7 +191,7 @@ def line_of(model: Model, alerts: tuple[Alert, ...] = ()) -> str:
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ("loading", "load ok"),
+        ("loading", "load 100% ok"),
         ("idle", "idle 24.0G ok"),
         ("decode", "dec 14.0t/s 109/100K short 24.0G ok"),
         ("stopped", "down clean stop 24.0G ok"),
