@@ -69,6 +69,8 @@ class Machine:
     autopsy: Autopsy | None = None
     absent_pid: int | None = None
     """The process that was asked for and is not there."""
+    demos: tuple[int, ...] = ()
+    """Processes of somebody's demo: servers of nobody else's, unless they are named."""
     blind: str = ""
     """Why servers that run may not be seen from here, and what to do."""
     kernel_route: str = ""

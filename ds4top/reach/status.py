@@ -14,6 +14,7 @@ from ds4top.control.journal import Journal
 from ds4top.control.past import starts_of
 from ds4top.core.alerts import Alert, alerts_now
 from ds4top.core.figures import by_context
+from ds4top.core.process import DEMO_MARK
 from ds4top.core.standing import standing
 from ds4top.core.units import GIB, fmt_duration, fmt_gib, fmt_num
 from ds4top.keep import recalled
@@ -112,7 +113,7 @@ def main(args: argparse.Namespace) -> int:
     config = load(args.config, os.environ, flags)
     for problem in config.problems:
         print(f"ds4top: {problem}", file=sys.stderr)
-    session = live(wanted_of(config))
+    session = live(wanted_of(config, os.environ.get(DEMO_MARK, "")))
     look(session)
     if config.flag("history.keep"):
         session.model.kept = recalled(session.model, os.environ)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ds4top.core.process import DEMO_MARK
 from ds4top.reach.status import LOOK_S
 from ds4top.standin.demo import free_port, python_environment
 from tests.schema import faults
@@ -23,10 +24,10 @@ GIB = 1 << 30
 
 
 @contextlib.contextmanager
-def standin(folder: Path, *more: str, speed: float) -> Iterator[int]:
-    """A stand-in over the model in ``folder``, its log beside it; its pid."""
+def standin(folder: Path, *more: str, speed: float, mark: str = "") -> Iterator[int]:
+    """A stand-in over the model in ``folder``, its log beside it; its pid. ``mark``: a demo's."""
     env = {k: v for k, v in python_environment().items() if not k.startswith("DS4")}
-    env |= {"DS4_LOCK_FILE": str(folder / "lock")}
+    env |= {"DS4_LOCK_FILE": str(folder / "lock")} | ({DEMO_MARK: mark} if mark else {})
     argv = [sys.executable, "-m", "ds4top.standin", "--standin-speed", str(speed), "--ctx", "65536"]
     argv += ["--port", str(free_port()), "-m", str(folder / "model.gguf"), *more]
     with (folder / "server.log").open("wb") as file:
@@ -138,6 +139,29 @@ def test_without_a_server(tmp_path: Path) -> None:
     assert faults(found) == []
     assert found["server"] is None
     assert (found["level"], done.returncode) == ("unknown", 3)
+
+
+def test_a_demos_server_is_none_but_it_is_said_how_to_look_at_it(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF".ljust(64, b"\0"))
+    with standin(tmp_path, speed=300.0, mark=str(tmp_path)) as pid:
+        read_until(tmp_path / "server.log", "listening on")
+        done = status("--json", home=tmp_path)
+        words = status(home=tmp_path).stdout
+        short = status("--line", home=tmp_path).stdout.rstrip("\n")
+        named = status("--json", "--pid", str(pid), home=tmp_path)
+    found = json.loads(done.stdout)
+    assert faults(found) == []
+    assert (found["server"], done.returncode) == (None, 3)
+    (log,) = [each for each in found["sources"] if each["name"] == "log"]
+    # Others' demos may run here, too.
+    told = re.fullmatch(r"no server is running but a demo's \((.+)\): --pid \d+ looks at it",
+                        log["detail"])  # fmt: skip
+    assert told is not None
+    assert str(pid) in told[1].split(", ")
+    assert f"log {log['state']}: {log['detail']}" in words
+    assert re.fullmatch(r"none but demo \d+ \S+G unknown", short)
+    assert len(short) <= 40
+    assert json.loads(named.stdout)["server"]["pid"] == pid
 
 
 def test_an_empty_log_is_not_waited_for(tmp_path: Path) -> None:

@@ -206,6 +206,15 @@ def test_lines(state: str, words: str) -> None:
     assert line_of(model) == words
 
 
+def test_a_demo_that_runs_is_told_where_there_is_no_server() -> None:
+    model = model_in("absent", process=False)
+    assert line_of(model) == "none 24.0G unknown"
+    model.machine.demos = (20672,)
+    assert line_of(model) == "none but demo 20672 24.0G unknown"
+    found = told(model)
+    assert (found["server"], found["level"]) == (None, "unknown")
+
+
 counts = st.integers(0, 10**9)
 rates = st.one_of(st.none(), st.floats(0, 1e7))
 
