@@ -58,7 +58,6 @@ class Model:
     health: tuple[SourceHealth, ...] = ()
     note: str = ""
     lines: int = 0
-    dropped: int = 0
     acting: Deed | None = None
     """The action that goes on, or the last one of this run."""
     read_only: str = ""
