@@ -56,6 +56,11 @@ def past_alerts(events: Iterable[PastEvent]) -> tuple[PastAlert, ...]:
     return tuple(found)
 
 
+def begun_before(past: Iterable[PastAlert], at: float) -> list[tuple[str, float]]:
+    """Rules and begins of the alerts that were over by then: no one of them stands still."""
+    return [(each.rule, each.began) for each in past if each.ended is not None and each.ended < at]
+
+
 @dataclass(slots=True)
 class _Told:
     """What was told of an alert that stands, and how it was at the last look."""

@@ -99,3 +99,9 @@ def test_an_alert_is_kept_once_with_its_begin_and_its_end_and_the_day_tells_it(t
     assert kind == "over context"
     assert text.startswith("context: over after ")
     assert text.endswith(", last 85 % used, 112,000 of 131,072")
+    # The Live view counts it among those of the day.
+    turn(log, 113_000)
+    with Terminal(ds4top("--log", log), env=env) as terminal:
+        terminal.wait_for(r"context: 86 % used, .* \(2 times in 24 h\)")
+        terminal.press("q")
+        assert terminal.wait_exit() == 0

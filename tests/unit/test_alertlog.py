@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC
 
 from ds4top.core.alert_facts import AlertFacts
-from ds4top.core.alertlog import AlertLog, PastAlert, past_alerts
+from ds4top.core.alertlog import AlertLog, PastAlert, begun_before, past_alerts
 from ds4top.core.alerts import Alert, AlertBook
 from ds4top.core.kept import PastEvent
 from ds4top.core.memory import GIB
@@ -124,6 +124,27 @@ def test_events_are_put_together_again():
     again = (EVENTS[1], replace(EVENTS[1], at=NOON - 60))
     assert [each.ended for each in past_alerts(again)] == [None, None]
     assert past_alerts(EVENTS[4:5]) == ()
+
+
+def test_what_earlier_runs_saw_counts_among_the_times_of_a_day():
+    past = (
+        PastAlert("headroom", "warning", "", NOON - 90_000, NOON - 89_000),
+        PastAlert("headroom", "critical", "", NOON - 3600, NOON - 3500),
+        PastAlert("headroom", "warning", "", NOON - 600, NOON - 500),
+        PastAlert("headroom", "warning", "", NOON - 200),
+        PastAlert("an-old-rule", "warning", "", NOON - 300, NOON - 200),
+        PastAlert("headroom", "warning", "", NOON + 1, NOON + 2),
+    )
+    book = AlertBook()
+    book.recall(begun_before(past, NOON))
+    for second in range(3):
+        (alert,) = book.update(AlertFacts(headroom_bytes=5 * GIB), NOON + second) or (None,)
+    assert alert is not None
+    # Without the one of the day before, and the one of which nobody saw the end: it may be this.
+    assert alert.times == 3
+    assert alert.text.startswith("headroom: 5.0 GiB, below 6.0 GiB (3 times in 24 h); ")
+    book.recall([("headroom", NOON - second) for second in range(500, 700)])
+    assert book.standing(NOON + 3)[0].times == 64
 
 
 def model() -> Model:
