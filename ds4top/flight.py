@@ -27,9 +27,11 @@ _ASKED = ("process", "kernel log", "memory")
 class FlightRecorder:
     """Feeds the pump, and tells how the last run ended."""
 
-    def __init__(self, pump: BoxPump, boot_id: str) -> None:
+    def __init__(self, pump: BoxPump, boot_id: str, booted_wall: float | None = None) -> None:
+        """``booted_wall``: when this boot began, epoch seconds."""
         self.pump = pump
         self._boot_id = boot_id
+        self._booted_wall = booted_wall
         self._past: Past | None = None
 
     def tapped(self, source: Source) -> Source:
@@ -74,6 +76,7 @@ class FlightRecorder:
             oom_kills=sample.oom_kills if sample is not None else None,
             kills=tuple(machine.kernel.kills),
             server_alive=alive,
+            boot_wall=self._booted_wall,
         )
         return autopsy(past, facts, tz)
 
@@ -81,10 +84,12 @@ class FlightRecorder:
 def flight_recorder(environment: Mapping[str, str], ok_bytes: int) -> FlightRecorder | None:
     """The recorder in the user's state folder; ``None`` without a home or a boot id."""
     folder = state_dir(environment)
+    procfs = ProcFs()
     try:
-        boot_id = ProcFs().boot_id
+        boot_id, booted_wall = procfs.boot_id, procfs.booted_wall()
     except OSError:
         return None
     if folder is None:
         return None
-    return FlightRecorder(BoxPump(BlackBox(folder / BLACK_BOX, boot_id), ok_bytes), boot_id)
+    box = BlackBox(folder / BLACK_BOX, boot_id)
+    return FlightRecorder(BoxPump(box, ok_bytes), boot_id, booted_wall or None)

@@ -44,7 +44,15 @@ def no_server(machine: Machine) -> str:
         return f"{len(machine.servers)} {run} ({pids}) and none is chosen: press c, or --pid"
     if machine.blind:
         return f"no server is seen: {machine.blind}"
+    if machine.demos:
+        return f"no server is running but {demos_of(machine)}"
     return "no server is running, so no log is read"
+
+
+def demos_of(machine: Machine) -> str:
+    """Servers of a demo, and how to look at one: by itself ds4top watches none of them."""
+    pids = ", ".join(map(str, machine.demos))
+    return f"a demo's ({pids}): --pid {machine.demos[0]} looks at it"
 
 
 _ABSENT = {
@@ -124,7 +132,7 @@ def details_of(machine: Machine) -> dict[str, str]:
     if server is not None:
         denied = f"; not readable: {', '.join(server.denied)}" if server.denied else ""
         details["process"] = f"{server.target.comm} {server.target.pid}{denied}"
-    elif machine.servers or machine.absent_pid is not None or machine.blind:
+    elif machine.servers or machine.absent_pid is not None or machine.blind or machine.demos:
         details["process"] = no_server(machine)
     else:
         details["process"] = "no ds4-server or llama-server runs here"

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ds4top.archive.history_feed import UNKNOWN, Feed
-from ds4top.archive.history_schema import EventRow, Subject
+from ds4top.archive.history_schema import AlertRow, EventRow, Subject
 from ds4top.archive.paths import HISTORY, machine_key, state_dir
+from ds4top.core.alertlog import AlertLog, past_alerts
 from ds4top.core.derive import ServerState, Status
 from ds4top.core.kept import Kept, PastEvent
 from ds4top.core.model import Model
@@ -36,6 +37,7 @@ _SETTLED_S = 10.0
 _SAME_S: Mapping[str, float] = {"oom": 300.0, "xid": 300.0, "gone": 300.0}
 """What has no stamp of its own: the same event seen again lies this near."""
 _FLUSH_S = 1.0
+_ALERT_EVENTS = 200
 _LIVES = 3
 _SIDES = ("", "-wal")
 
@@ -75,6 +77,7 @@ def kept_of(history: History, machine: str, subject: Subject | None, now: float)
         tuple(history.minima(machine, now - DAY_S)),
         tuple(history.events(machine, now - EVENTS_S)),
         history.prompts(machine, now - PROMPTS_S),
+        tuple(history.alerts(machine, now - EVENTS_S)),
     )
 
 
@@ -95,6 +98,8 @@ class Keep:
         self._answered: tuple[Subject | None, int] | None = None
         self._known: list[PastEvent] | None = None
         self._minima: tuple[tuple[float, int], ...] = ()
+        self._alerts = AlertLog()
+        self._alert_events: list[PastEvent] = []
         self._size_bytes = 0
 
     # the source, in its own thread ----------------------------------------------------------
@@ -152,7 +157,10 @@ class Keep:
         if self._known is None:
             self._known = list(sample.events)
             self._minima = sample.minima
-        model.kept = replace(sample, minima=())
+            self._alert_events = list(sample.alerts)
+            model.past_alerts = past_alerts(sample.alerts)
+            self._alerts.recall(model.past_alerts)
+        model.kept = replace(sample, minima=(), alerts=())
         return True
 
     def look(self, model: Model, status: Status) -> None:
@@ -173,6 +181,7 @@ class Keep:
             self._minima = ()
         if self._known is not None:
             self._events(model, status, self._known)
+            self._note_alerts(model, history)
 
     def finish(self) -> None:
         """Hand over what had only just ended; ``close`` comes after."""
@@ -184,6 +193,13 @@ class Keep:
         if new and self._history is not None:
             known += new
             self._history.add(EventRow(self._machine, e.at, e.kind, e.text) for e in new)
+
+    def _note_alerts(self, model: Model, history: History) -> None:
+        new = self._alerts.look(model.alerts, model.now)
+        if new:
+            history.add(AlertRow(self._machine, e.at, e.kind, e.text) for e in new)
+            self._alert_events = [*self._alert_events, *new][-_ALERT_EVENTS:]
+            model.past_alerts = past_alerts(self._alert_events)
 
 
 def happened(model: Model, status: Status) -> Iterable[PastEvent]:

@@ -250,7 +250,6 @@ class Session:
     def _stand(self) -> None:
         model = self.model
         model.now = self.clock.wall()
-        model.dropped = sum(self.mailbox.dropped().values())
         model.note = self._breaks
         model.health = self._health()
 

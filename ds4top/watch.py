@@ -136,7 +136,7 @@ class Watch:
                 if known is not None and chosen is not None and chosen.target != known:
                     self._leave()
                 machine.seen(sample.servers, chosen)
-                machine.blind = sample.blind
+                machine.blind, machine.demos = sample.blind, sample.demos
                 asked = self.wanted.pid
                 pids = {each.target.pid for each in sample.servers}
                 machine.absent_pid = asked if chosen is None and asked not in pids else None

@@ -84,6 +84,10 @@ class NoHistory:
         """None."""
         return []
 
+    def alerts(self, machine: str, since: float, limit: int = 200) -> list[PastEvent]:
+        """None."""
+        return []
+
     def flush(self, wait_s: float = 5.0) -> bool:
         """There is nothing to write."""
         return True
@@ -292,10 +296,17 @@ class History(NoHistory):
         ]  # fmt: skip
 
     def events(self, machine: str, since: float, limit: int = 200) -> list[PastEvent]:
-        """The newest events from ``since`` on, oldest first."""
+        """The newest events from ``since`` on, oldest first; without those of alerts."""
+        return self._events("NOT GLOB", machine, since, limit)
+
+    def alerts(self, machine: str, since: float, limit: int = 200) -> list[PastEvent]:
+        """The same of alerts: their begins, rises and ends."""
+        return self._events("GLOB", machine, since, limit)
+
+    def _events(self, matches: str, machine: str, since: float, limit: int) -> list[PastEvent]:
         rows = self._ask(
-            "SELECT at, kind, text FROM events WHERE machine = ? AND at >= ?"
-            " ORDER BY at DESC LIMIT ?",
+            f"SELECT at, kind, text FROM events WHERE machine = ? AND at >= ?"
+            f" AND kind {matches} '* *' ORDER BY at DESC LIMIT ?",
             machine, since, limit,
         )  # fmt: skip
         return [PastEvent(*row) for row in reversed(rows)]

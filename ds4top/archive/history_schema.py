@@ -180,7 +180,25 @@ class EventRow:
     text: str
 
 
-Row = RequestRow | DecodeRow | SubjectRow | StartRow | MinimumRow | EventRow
+@dataclass(frozen=True, slots=True)
+class AlertRow:
+    """Begin, rise or end of an alert, an event whose kind has the rule behind a space.
+
+    Of two ds4tops that look at one machine each sees it, a moment apart: the first one tells.
+    """
+
+    sql: ClassVar[str] = (
+        "INSERT OR IGNORE INTO events SELECT :machine, :at, :kind, :text WHERE NOT EXISTS"
+        " (SELECT 1 FROM events WHERE machine = :machine AND at BETWEEN :at - 5 AND :at + 5"
+        " AND kind = :kind)"
+    )
+    machine: str
+    at: float
+    kind: str
+    text: str
+
+
+Row = RequestRow | DecodeRow | SubjectRow | StartRow | MinimumRow | EventRow | AlertRow
 
 
 def request_row(machine: str, request: Request, life: Life | None, ordinal: int) -> RequestRow:

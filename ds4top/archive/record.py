@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ds4top.archive.changes import Changes
 from ds4top.archive.codec import encode, plain
 from ds4top.sources.base import SYSTEM_CLOCK, Clock
 from ds4top.sources.samples import HistoryProgress, HistorySwap, LogBreak, LogEvents, SourceError
@@ -72,6 +73,7 @@ class Recorder:
         """
         self.path = path
         self.samples = 0
+        self._changes = Changes()
         self._mask = mask
         self._clock = clock
         self._start = clock.monotonic()
@@ -87,14 +89,14 @@ class Recorder:
     def record(self, source: str, sample: object, wall: float | None = None) -> None:
         """Take a sample. ``LogEvents`` and ``LogBreak`` are recorded as the log itself.
 
-        How the beginning of a big log is read is not recorded. Raises ``TypeError`` for what is
-        not a sample.
+        What only holds on (``changes``) is not written again, nor how the beginning of a big log is
+        read. Raises ``TypeError`` for what is not a sample.
         """
         if isinstance(sample, LogEvents):
             self.log(sample.data, sample.wall, live=sample.live)
         elif isinstance(sample, LogBreak):
             self.log_break(sample)
-        elif not isinstance(sample, HistorySwap | HistoryProgress):
+        elif not isinstance(sample, HistorySwap | HistoryProgress) and self._changes.needs(sample):
             self._add(source, self._masked(encode(sample)), wall)
 
     def log(self, data: bytes, wall: float | None = None, *, live: bool = True) -> None:

@@ -91,6 +91,12 @@ class AlertBook:
         """Forget everything."""
         self._standing = {rule.id: _Standing() for rule in self._rules}
 
+    def recall(self, begins: Iterable[tuple[str, float]]) -> None:
+        """Count what an earlier run of ds4top saw begin: rules and times."""
+        for rule, at in begins:
+            if (kept := self._standing.get(rule)) is not None:
+                kept.entered = deque(sorted((*kept.entered, at)), kept.entered.maxlen)
+
     def update(self, facts: AlertFacts, now: float) -> tuple[Alert, ...]:
         """Take one look at time ``now`` (seconds, any clock that goes forward); worst first.
 

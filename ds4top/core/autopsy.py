@@ -245,8 +245,9 @@ def _memory(records: tuple[BoxRecord, ...], last: BoxRecord, slope: float | None
         return "headroom was not known"
     text = f"headroom {fmt_gib(last.headroom_bytes, unit=True)}"
     if slope is not None:
+        pace = fmt_gib(abs(slope), 2)
         word = "falling" if slope < 0 else "rising"
-        text += f", {word} {fmt_gib(abs(slope), 2)} GiB/s"
+        text += f", {word} {pace} GiB/s" if float(pace) else ", steady"
     near = [
         (each.t, each.headroom_bytes)
         for each in records

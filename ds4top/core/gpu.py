@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ds4top.core.gputrack import FIGURES, Energy, History, LowPower, Slowed, scale_of
+from ds4top.core.gputrack import Energy, LowPower, Slowed
+from ds4top.core.units import fmt_age
 
 REASONS: tuple[tuple[int, str, bool], ...] = (
     (0x1, "idle", False),
@@ -98,9 +99,9 @@ class GpuSample:
         return tuple(sorted(found, key=lambda process: -(process.used_bytes or 0)))
 
 
-def throttle_words(reasons: int, *, all_of_them: bool = False) -> tuple[str, ...]:
-    """Reasons in words; by default only those that slow."""
-    return tuple(words for bit, words, slows in REASONS if reasons & bit and (slows or all_of_them))
+def throttle_words(reasons: int) -> tuple[str, ...]:
+    """Reasons that slow it, in words."""
+    return tuple(words for bit, words, slows in REASONS if reasons & bit and slows)
 
 
 def merged(lists: Iterable[Iterable[tuple[int, int | None]]]) -> dict[int, int | None]:
@@ -151,8 +152,6 @@ LOW_MHZ = 1400
 _BUSY_PCT = 90
 _COOL_C = 80
 _SEEN_S = 15.0
-_DAY_S = 86_400.0
-_MEAN_S = 10.0
 _LEAST_TOKENS = 50
 
 
@@ -175,10 +174,9 @@ def low_look(sample: GpuSample) -> bool | None:
 
 @dataclass(slots=True)
 class GpuTrack:
-    """One GPU over time: the last sample, ten minutes of figures, what slowed it, its faults."""
+    """One GPU over time: the last sample, what slowed it, its faults, what its tokens cost."""
 
     sample: GpuSample | None = None
-    history: History = field(default_factory=History)
     slow: Slowed = field(default_factory=Slowed)
     low_power: LowPower = field(default_factory=LowPower)
     energy: Energy = field(default_factory=Energy)
@@ -191,7 +189,6 @@ class GpuTrack:
         whether that goes on, so that the energy of a prefill is not counted as a token's."""
         self.sample = sample
         t = sample.t
-        self.history.take(t, [getattr(sample, name) for name in FIGURES])
         self.energy.take(t, sample.energy_j, sample.power_w, decoded_tokens, decoding)
         read_t = t if sample.slowed_t is None else sample.slowed_t
         self.slow.take(t, read_t, sample.slowed_us)
@@ -209,50 +206,27 @@ class GpuTrack:
         """Share of the time in which the clocks were held down, by reason; only what grew."""
         return self.slow.share
 
-    @property
-    def power_scale_w(self) -> float | None:
-        """A full scale for power: the limit, else the highest seen, rounded to 1, 2 or 5.
-
-        GB10 tells no limit.
-        """
-        if self.sample is not None and self.sample.power_limit_w:
-            return self.sample.power_limit_w
-        peak = self.history.peak("power_w")
-        return None if peak is None else scale_of(peak)
-
-    @property
-    def mean_power_w(self) -> float | None:
-        """Watts over the last ten seconds, from the energy counter where there is one."""
-        return self.energy.mean_w(_MEAN_S)
-
-    def low_power_words(self, now: float, midnight: float | None = None) -> str | None:
-        """The fault with its figures, while it lasts; spells are counted from ``midnight`` on.
-
-        Times are seconds of the epoch. Without ``midnight`` the last 24 hours count.
+    def low_power_words(self, now: float, midnight: float) -> str | None:
+        """The fault while it lasts: for how long, how often since ``midnight``; where nothing was
+        seen of it for a while, by which figures it was known. Times are seconds of the epoch.
         """
         low = self._low
         if not self.low_power.there or low is None:
             return None
         spell = self.low_power.spells[-1]
-        power = "" if low.power_w is None else f", {low.power_w:.0f} W"
-        times = self.low_power.count(now - _DAY_S if midnight is None else midnight)
-        span = "in 24 h" if midnight is None else "today"
-        again = f", {_ordinal(times)} time {span}" if times > 1 else ""
+        times = self.low_power.count(midnight)
+        again = f", {_ordinal(times)} time today" if times > 1 else ""
+        words = f"low-power fault for {fmt_age(spell.last_wall - spell.begin_wall)}{again}"
         unseen_s = now - spell.last_wall
-        seen = f", last seen {_lasted(unseen_s)} ago" if unseen_s > _SEEN_S else ""
-        return (
-            f"GPU {low.utilisation_pct} % busy at {low.sm_clock_mhz:,} MHz{power}"
-            f" for {_lasted(spell.last_wall - spell.begin_wall)}{again}{seen}"
-        )
+        if unseen_s <= _SEEN_S:
+            return words
+        power = "" if low.power_w is None else f", {low.power_w:.0f} W"
+        figures = f"{low.utilisation_pct} % at {low.sm_clock_mhz:,} MHz{power}"
+        return f"{words}, last seen {fmt_age(unseen_s)} ago ({figures})"
 
     def joules_per_token(self) -> float | None:
         """Energy of decode in the last ten minutes over its tokens; ``None`` below 50 of them."""
         return self.energy.per_token(_LEAST_TOKENS)
-
-
-def _lasted(seconds: float) -> str:
-    seconds = max(seconds, 0.0)
-    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
 
 
 def _ordinal(number: int) -> str:

@@ -1,63 +1,16 @@
-"""What a GPU's track is made of: ten minutes of figures, slowed time, low-power spells, energy.
+"""What a GPU's track is made of: slowed time, low-power spells, energy.
 
 Each is changed by its ``take`` alone and is given its time. Nothing here knows NVML.
 """
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isnan, nan
 
-RECENT_S = 600.0
 GAP_S = 30.0
 """What lies further apart is not one stretch of time: the machine slept, the driver hung."""
-
-FIGURES = ("utilisation_pct", "sm_clock_mhz", "power_w", "temperature_c")
-
-
-@dataclass(slots=True)
-class History:
-    """``FIGURES`` of the last ten minutes in arrays; a figure that was not known is a gap."""
-
-    t: array[float] = field(default_factory=lambda: array("d"))
-    columns: dict[str, array[float]] = field(
-        default_factory=lambda: {name: array("f") for name in FIGURES}
-    )
-
-    def take(self, t: float, figures: Sequence[float | None]) -> None:
-        """One value for each of ``FIGURES``; what is older than ten minutes goes in steps."""
-        self.t.append(t)
-        for column, value in zip(self.columns.values(), figures, strict=True):
-            column.append(nan if value is None else value)
-        if self.t[0] < t - 1.1 * RECENT_S:
-            extra = bisect_left(self.t, t - RECENT_S)
-            del self.t[:extra]
-            for column in self.columns.values():
-                del column[:extra]
-
-    def since(self, name: str, t: float) -> list[tuple[float, float | None]]:
-        """Points of one of ``FIGURES`` from ``t`` on. Raises ``KeyError`` for another name."""
-        at = bisect_left(self.t, t)
-        return [
-            (when, None if isnan(value) else value)
-            for when, value in zip(self.t[at:], self.columns[name][at:], strict=True)
-        ]
-
-    def peak(self, name: str) -> float | None:
-        """The highest of the last ten minutes; ``None`` where none is known."""
-        return max((value for value in self.columns[name] if not isnan(value)), default=None)
-
-
-def scale_of(peak: float) -> float:
-    """The next of 1, 2, 5 times a power of ten: a full scale where no limit is told (GB10)."""
-    step = 1.0
-    while step * 5 < peak:
-        step *= 10
-    return next(step * each for each in (1, 2, 5) if step * each >= peak)
 
 
 @dataclass(slots=True)
@@ -66,14 +19,14 @@ class Slowed:
 
     share: dict[str, float] = field(default_factory=dict)
     """Of the time between the last two readings, 0 to 1; only what grew."""
-    _readings: deque[tuple[float, dict[str, int]]] = field(default_factory=lambda: deque(maxlen=64))
+    _last: tuple[float, dict[str, int]] | None = None
 
     def take(self, now: float, read_t: float, counters_us: Sequence[tuple[str, int]]) -> None:
         """Counters in microseconds as read at ``read_t``; the same reading again changes nothing.
 
         They are read less often than the rest, so a step belongs to the time between readings.
         """
-        last = self._readings[-1] if self._readings else None
+        last = self._last
         if not counters_us or (last is not None and read_t <= last[0]):
             if last is None or now - last[0] > GAP_S:
                 self.share = {}
@@ -81,22 +34,14 @@ class Slowed:
         counters = dict(counters_us)
         if last is not None and any(counters[n] < v for n, v in last[1].items() if n in counters):
             # The driver was loaded anew.
-            self._readings.clear()
             last = None
-        self._readings.append((read_t, counters))
+        self._last = (read_t, counters)
         self.share = {}
         if last is not None:
             span_us = (read_t - last[0]) * 1e6
             self.share = {
                 name: min(grown / span_us, 1.0) for name, grown in _growth(last[1], counters)
             }
-
-    def seconds(self, since_t: float) -> dict[str, float]:
-        """Time slowed since the first reading from ``since_t`` on; only what grew."""
-        kept = [counters for t, counters in self._readings if t >= since_t]
-        if len(kept) < 2:
-            return {}
-        return {name: grown / 1e6 for name, grown in _growth(kept[0], kept[-1])}
 
 
 def _growth(old: dict[str, int], new: dict[str, int]) -> list[tuple[str, int]]:
@@ -168,14 +113,12 @@ class LowPower:
 
 @dataclass(slots=True)
 class Energy:
-    """Joules of the last ten minutes: all of them, and those of decoding with the tokens decoded.
+    """Joules of decoding in the last ten minutes, with the tokens decoded.
 
     From the energy counter where there is one, else from power times time.
     """
 
-    _points: deque[tuple[float, float, float, int]] = field(
-        default_factory=lambda: deque(maxlen=600)
-    )
+    _points: deque[tuple[float, float, int]] = field(default_factory=lambda: deque(maxlen=600))
     _last: tuple[float | None, float | None] = (None, None)
 
     def take(
@@ -190,14 +133,13 @@ class Energy:
         is not known whether this is decode: then all energy counts as its."""
         step = self._step(t, energy_j, power_w)
         self._last = (energy_j, power_w)
-        if step is None or tokens < self._points[-1][3]:
+        if step is None or tokens < self._points[-1][2]:
             # Energy or tokens without the other would make a wrong quotient: begin anew.
             self._points.clear()
-            self._points.append((t, 0.0, 0.0, tokens))
+            self._points.append((t, 0.0, tokens))
             return
-        _, all_j, decode_j, _ = self._points[-1]
-        of_decode_j = 0.0 if decoding is False else step
-        self._points.append((t, all_j + step, decode_j + of_decode_j, tokens))
+        spent_j = 0.0 if decoding is False else step
+        self._points.append((t, self._points[-1][1] + spent_j, tokens))
 
     def _step(self, t: float, energy_j: float | None, power_w: float | None) -> float | None:
         if not self._points:
@@ -216,14 +158,6 @@ class Energy:
         """Joules per decoded token; ``None`` below ``least`` tokens."""
         if len(self._points) < 2:
             return None
-        (_, _, first_j, first), (_, _, last_j, last) = self._points[0], self._points[-1]
+        (_, first_j, first), (_, last_j, last) = self._points[0], self._points[-1]
         tokens = last - first
         return (last_j - first_j) / tokens if tokens >= least and last_j > first_j else None
-
-    def mean_w(self, span_s: float) -> float | None:
-        """Watts over the last ``span_s``; steadier than one reading of the power."""
-        if len(self._points) < 2:
-            return None
-        t, last_j, _, _ = self._points[-1]
-        first = next(each for each in self._points if each[0] >= t - span_s)
-        return (last_j - first[1]) / (t - first[0]) if first[0] < t else None

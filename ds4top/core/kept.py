@@ -53,6 +53,7 @@ class Kept:
     minima: tuple[tuple[float, int], ...] = ()
     events: tuple[PastEvent, ...] = ()
     prompts: PastPrompts | None = None
+    alerts: tuple[PastEvent, ...] = ()
 
 
 NOTHING_KEPT = Kept()

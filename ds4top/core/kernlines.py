@@ -181,12 +181,6 @@ def record_text(data: bytes) -> tuple[str, float | None] | None:
     return (message, wall) if isinstance(message, str) else None
 
 
-def parse_record(data: bytes) -> KernelEvent | None:
-    """The event of one journal record in JSON."""
-    found = record_text(data)
-    return None if found is None else parse_line(*found)
-
-
 @dataclass(slots=True)
 class KernelTrack:
     """What the kernel log told, bounded; and how bad it is."""

@@ -13,7 +13,7 @@ from ds4top.core.classify import divergence
 from ds4top.core.events import KvHit
 from ds4top.core.figures import Divergence, divergences
 from ds4top.core.kvfile import HEAD_BYTES, KvDirSample, KvEntry, payload_bytes
-from ds4top.core.kvpolicy import order
+from ds4top.core.kvpolicy import going, is_saved, order
 from ds4top.core.state import LogState, Request
 
 _REPEATED = 2
@@ -95,21 +95,16 @@ def account(
     """The account as of ``now_s`` (epoch). ``save_tokens``: the context that would be saved."""
     ranked = order(kv.entries, now_s, kv.build)
     size = save_size(save_tokens) if save_tokens else None
-    too_big = bool(size and budget_bytes is not None and size + -(-size // 100) > budget_bytes)
-    excess = 0
-    if budget_bytes is not None and not too_big:
-        excess = kv.used_bytes + (size or 0) - budget_bytes
+    too_big = bool(size and budget_bytes is not None and not is_saved(size, budget_bytes))
+    count = 0 if budget_bytes is None else going(ranked, kv.used_bytes, budget_bytes, size or 0)
     hits = sum(one.entry.hits for one in ranked)
     lines: list[KvLine] = []
-    going = going_bytes = 0
     for rank, one in enumerate(ranked, 1):
         entry = one.entry
-        goes = one.freed_bytes - entry.file_bytes < excess
-        if goes:
-            going, going_bytes = rank, one.freed_bytes
-        count, load_ms = loads.get(entry.name, (0, None))
+        loaded, load_ms = loads.get(entry.name, (0, None))
         share = entry.hits / hits if hits else None
-        lines.append(KvLine(entry, rank, one.score, one.freed_bytes, goes, share, count, load_ms))
+        goes = rank <= count
+        lines.append(KvLine(entry, rank, one.score, one.freed_bytes, goes, share, loaded, load_ms))
     short: int | None = None
     if budget_bytes is not None and kv.disk_free_bytes is not None:
         short = max(budget_bytes - kv.used_bytes - kv.disk_free_bytes, 0)
@@ -120,8 +115,8 @@ def account(
         budget_bytes=budget_bytes,
         save_tokens=save_tokens,
         save_bytes=size,
-        going=going,
-        going_bytes=going_bytes,
+        going=count,
+        going_bytes=ranked[count - 1].freed_bytes if count else 0,
         too_big=too_big,
         short_bytes=short,
     )

@@ -235,7 +235,7 @@ class KvDirSample:
     ``entries``: what the server of this build can see, in the directory's own order; their sizes
     add up to ``used_bytes``, what the server holds against its budget. Everything else adds up
     to ``foreign_bytes``: it takes disk, the server neither counts nor deletes it; ``refused`` has
-    files and bytes of it by kind, ``foreign_files`` are those that are no cache file at all.
+    files and bytes of it by kind.
     ``headers_read`` counts since the source was opened; ``unread_files`` are those beyond what
     is kept. ``build_inferred``: the ABI of the newest file says which build the server is.
     While ``scanning``, the figures are those of the last whole scan, or of none yet.
@@ -260,30 +260,6 @@ class KvDirSample:
     scan_s: float | None = None
     build: Build = MAY_2026
     build_inferred: bool = True
-
-    def files(self, *kinds: Refusal) -> int:
-        """Refused files of these kinds."""
-        return sum(files for kind, files, _ in self.refused if kind in kinds)
-
-    @property
-    def foreign_files(self) -> int:
-        """Files with a name or a content that is not the cache's, or that are no plain files."""
-        return self.files(Refusal.FOREIGN, Refusal.MAGIC, Refusal.SPECIAL)
-
-    @property
-    def torn_files(self) -> int:
-        """Cache files cut short or with a header that the server rejects."""
-        return self.files(Refusal.TORN, Refusal.INVALID)
-
-    @property
-    def temporary_files(self) -> int:
-        """Saves in progress, and what crashes left."""
-        return self.files(Refusal.TEMPORARY)
-
-    @property
-    def old_abi_files(self) -> int:
-        """Whole checkpoints that this server's build cannot see."""
-        return self.files(Refusal.OLD_ABI)
 
 
 class Tally:

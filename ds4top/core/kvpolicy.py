@@ -104,23 +104,18 @@ def order(
     return tuple(victims)
 
 
-def victims_of_save(
-    entries: Sequence[KvEntry],
-    now_s: float,
-    build: Build,
-    *,
-    budget_bytes: int,
-    incoming_bytes: int = 0,
-    superseded: Collection[str] = (),
-) -> tuple[Victim, ...]:
-    """What a save of ``incoming_bytes`` deletes; with 0, what a start under this budget deletes.
+def is_saved(incoming_bytes: int, budget_bytes: int) -> bool:
+    """Whether a save is made at all: it and 1 % on top must fit into the budget."""
+    return incoming_bytes + -(-incoming_bytes // 100) <= budget_bytes
 
-    Empty where the save is skipped: it and 1 % on top must fit into the budget.
+
+def going(
+    ranked: Sequence[Victim], used_bytes: int, budget_bytes: int, incoming_bytes: int = 0
+) -> int:
+    """How many of these, from the first on, a save of ``incoming_bytes`` deletes; with 0, a start
+    under this budget. None where the save is not made.
     """
-    if incoming_bytes + -(-incoming_bytes // 100) > budget_bytes:
-        return ()
-    ranked = order(entries, now_s, build, superseded)
-    if not ranked:
-        return ()
-    excess = ranked[-1].freed_bytes + incoming_bytes - budget_bytes
-    return tuple(one for one in ranked if one.freed_bytes - one.entry.file_bytes < excess)
+    if not is_saved(incoming_bytes, budget_bytes):
+        return 0
+    excess = used_bytes + incoming_bytes - budget_bytes
+    return sum(one.freed_bytes - one.entry.file_bytes < excess for one in ranked)

@@ -71,6 +71,8 @@ class Machine:
     autopsy: Autopsy | None = None
     absent_pid: int | None = None
     """The process that was asked for and is not there."""
+    demos: tuple[int, ...] = ()
+    """Processes of somebody's demo: servers of nobody else's, unless they are named."""
     blind: str = ""
     """Why servers that run may not be seen from here, and what to do."""
     kernel_route: str = ""
@@ -156,7 +158,7 @@ class Machine:
             critical_bytes=self.critical_bytes,
         )
         if state is ServerState.LOADING and self.server is not None:
-            self.load.take(sample.wall, self.server.target, self._loaded(log))
+            self.load.take(sample.wall, self.server.target, self.loaded(log))
         parts = self.parts(log)
         if parts is not None:
             self.memory.take_parts(sample.wall, parts)
@@ -240,7 +242,7 @@ class Machine:
             loaded_t=gpu.t if gpu is not None and held is not None and near else None,
         )
 
-    def _loaded(self, log: LogState) -> list[tuple[str, int | None]]:
+    def loaded(self, log: LogState) -> list[tuple[str, int | None]]:
         """Who tells how much of the weights is in place, by how they are held."""
         told = [(BY_LOG, told_bytes(log.life))]
         vitals, held = self.vitals, [(BY_NVML, self.held_bytes)]

@@ -15,14 +15,13 @@ MIB = 1 << 20
 BIG_BLOCK_BYTES = 2 * MIB
 """What the driver asks for at a time; without free blocks of this size launches stall."""
 HUGE_BLOCK_BYTES = 16 * MIB
-GIANT_BLOCK_BYTES = 32 * MIB
 _MOST_DIGITS = 20
 """Of a 64-bit counter; more is no counter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Free blocks of at least 2, 16 and 32 MiB (/proc/buddyinfo).
+    """Free blocks of at least 2 and 16 MiB (/proc/buddyinfo).
 
     ``listed_bytes`` is the largest size that this kernel keeps a list of: 4 MiB with pages of
     4 KiB. Above it the count is 0 because there is no list, not because memory is in pieces.
@@ -30,18 +29,12 @@ class Blocks:
 
     big: int
     huge: int
-    giant: int = 0
     listed_bytes: int = 0
 
     @property
     def huge_known(self) -> int | None:
         """Blocks of 16 MiB; ``None`` where the kernel has no such list."""
         return self.huge if self.listed_bytes >= HUGE_BLOCK_BYTES else None
-
-    @property
-    def giant_known(self) -> int | None:
-        """Blocks of 32 MiB; ``None`` where the kernel has no such list."""
-        return self.giant if self.listed_bytes >= GIANT_BLOCK_BYTES else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +125,7 @@ def parse_pressure(text: str) -> dict[str, float]:
 
 def parse_buddyinfo(text: str, page_bytes: int) -> Blocks | None:
     """Free big blocks over all zones; a block of column n has 2**n pages."""
-    big = huge = giant = listed = 0
+    big = huge = listed = 0
     for line in text.splitlines():
         _, zone, rest = line.partition("zone")
         counts = [_number(word) for word in rest.split()[1:]] if zone else []
@@ -143,8 +136,7 @@ def parse_buddyinfo(text: str, page_bytes: int) -> Blocks | None:
             listed = max(listed, size)
             big += (count or 0) if size >= BIG_BLOCK_BYTES else 0
             huge += (count or 0) if size >= HUGE_BLOCK_BYTES else 0
-            giant += (count or 0) if size >= GIANT_BLOCK_BYTES else 0
-    return Blocks(big, huge, giant, listed) if listed else None
+    return Blocks(big, huge, listed) if listed else None
 
 
 def _kernel(meminfo: Mapping[str, int]) -> int:

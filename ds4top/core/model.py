@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
+from ds4top.core.alertlog import PastAlert
+from ds4top.core.alerts import Alert
 from ds4top.core.deeds import Deed, PastDeed, Startable
 from ds4top.core.kept import NOTHING_KEPT, Kept, last_starts
 from ds4top.core.machine import Machine
@@ -56,7 +58,6 @@ class Model:
     health: tuple[SourceHealth, ...] = ()
     note: str = ""
     lines: int = 0
-    dropped: int = 0
     acting: Deed | None = None
     """The action that goes on, or the last one of this run."""
     read_only: str = ""
@@ -71,6 +72,10 @@ class Model:
     flags: frozenset[str] = frozenset()
     details: dict[str, str] = field(default_factory=dict)
     kept: Kept = NOTHING_KEPT
+    alerts: tuple[Alert, ...] = ()
+    """Those that stood at the last tick, the worst first."""
+    past_alerts: tuple[PastAlert, ...] = ()
+    """Those that the history holds, oldest first."""
 
     @property
     def past_starts_s(self) -> dict[str, float]:

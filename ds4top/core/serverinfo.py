@@ -61,11 +61,6 @@ class ModelsAnswer:
         return bool(self.models)
 
     @property
-    def model_id(self) -> str | None:
-        """The first model's id."""
-        return self.models[0].id if self.models else None
-
-    @property
     def model_name(self) -> str | None:
         """What is loaded, in the server's words: ds4 puts it in ``name``, behind every alias."""
         return (self.models[0].name or self.models[0].id) if self.models else None

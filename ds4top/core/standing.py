@@ -12,12 +12,16 @@ from ds4top.core.derive import ServerState, Status, status_of
 from ds4top.core.model import Model
 
 _OVER = frozenset({ServerState.STOPPED, ServerState.FAILED, ServerState.POISONED})
+_BEFORE_S, _BEHIND_S = 60.0, 5.0
+"""A log whose last line lies so near an end is that life's; its stamps are whole seconds."""
 
 
 def standing(model: Model) -> Status:
     """State, since when, and why, at the model's time."""
     status = status_of(model.log, model.now)
     machine = model.machine
+    if (end := _told_end(model)) is not None and status.state not in _OVER:
+        return end
     if machine.gone is None or machine.server is not None or machine.gone_wall is None:
         return status
     if status.state in _OVER:
@@ -34,4 +38,20 @@ def standing(model: Model) -> Status:
     why = f"pid {machine.gone.pid} {words} at {at}"
     return Status(
         ServerState.STOPPED, machine.gone_wall, max(model.now - machine.gone_wall, 0.0), why=why
+    )
+
+
+def _told_end(model: Model) -> Status | None:
+    """The end that the black box tells of, where nobody was there to see it."""
+    machine, last_at = model.machine, model.log.last_at
+    end = machine.autopsy
+    if end is None or last_at is None or machine.server is not None or machine.gone is not None:
+        return None
+    if not -_BEFORE_S <= last_at - end.when_wall <= _BEHIND_S:
+        return None
+    return Status(
+        ServerState.STOPPED,
+        end.when_wall,
+        max(model.now - end.when_wall, 0.0),
+        why=end.lines[0],
     )

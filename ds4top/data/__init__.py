@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
 from importlib import resources
 
 
-@cache
 def reference_text() -> str:
     """The measured reference curves as CSV text, for ``core.fit.parse_reference``.
 

@@ -15,8 +15,9 @@ from ds4top.control.journal import Journal
 from ds4top.control.past import starts_of
 from ds4top.core.alerts import Alert, alerts_now
 from ds4top.core.figures import by_context
+from ds4top.core.process import DEMO_MARK
 from ds4top.core.standing import standing
-from ds4top.core.units import GIB
+from ds4top.core.units import GIB, fmt_duration, fmt_gib, fmt_num
 from ds4top.keep import recalled
 from ds4top.reach.choice import wanted_of
 from ds4top.reach.configfile import load
@@ -123,7 +124,8 @@ def main(args: argparse.Namespace) -> int:
     for problem in config.problems:
         print(f"ds4top: {problem}", file=sys.stderr)
     # Settings stand in the document alone.
-    session = live(replace(wanted_of(config), asks=args.json))
+    wanted = wanted_of(config, os.environ.get(DEMO_MARK, ""))
+    session = live(replace(wanted, asks=args.json))
     look(session)
     if config.flag("history.keep"):
         session.model.kept = recalled(session.model, os.environ)
@@ -143,12 +145,25 @@ def main(args: argparse.Namespace) -> int:
     return _EXITS[found["level"]]
 
 
+def load_words(load: dict[str, Any]) -> str:
+    """A start that goes on, in one line."""
+    done, total = load["loaded_bytes"], fmt_gib(load["total_bytes"], unit=True)
+    said = [f"{fmt_gib(done)} of {total} by {load['loaded_from']}" if done is not None else total]
+    if load["bytes_per_s"] is not None:
+        said.append(f"{fmt_num(load['bytes_per_s'] / GIB, 2, 'GiB/s')} {load['rate_from']}")
+    if load["eta_s"] is not None:
+        said.append(f"ends in {fmt_duration(load['eta_s'])} {load['eta_from']}")
+    return "   ".join([load["stage"], *said])
+
+
 def words(found: dict[str, Any], short: str) -> list[str]:
     """The human form: a few lines."""
     server, memory, gpu = found["server"], found["memory"], found["gpu"]
     out = [short]
     if server is not None:
         out.append(f"{server['comm'] or 'server'} {server['pid'] or '–'}   {server['residency']}")
+        if (load := server["load"]) is not None:
+            out.append(load_words(load))
         out.append(f"started by {server['started_by'] or '–'}   log {server['log'] or '–'}")
     if memory is not None and memory["headroom_bytes"] is not None:
         out.append(f"headroom {memory['headroom_bytes'] / GIB:.1f} GiB   {memory['level']}")

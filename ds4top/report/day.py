@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from textwrap import wrap
 
 from ds4top.core.figures import Report, build
 from ds4top.core.model import Model
 from ds4top.report.text import Section, aligned, chart, headline, sections, title
+from ds4top.view.alertpast import past_alert_rows
 from ds4top.view.compose import column_width, page
 from ds4top.view.mend import Mend, mend_of, mend_rows
 from ds4top.view.text import UNICODE, Charset, Row, row, row_width
+from ds4top.view.today import midnight
 
 
 def day_report(model: Model) -> Report:
     """The figures since local midnight of the model's time."""
-    now = datetime.fromtimestamp(model.now, model.tz)
-    since = now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
-    return build(model.log, since=since, tz=model.tz)
+    return build(model.log, since=midnight(model), tz=model.tz)
 
 
 def day_rows(model: Model, width: int, charset: Charset = UNICODE) -> tuple[Row, ...]:
     """The report in the words of ``ds4top report``."""
     report = day_report(model)
     missing = mend_of(model) if not report.requests.total else None
-    rows = list(_rows(report, missing, column_width(width), charset))
+    column = column_width(width)
+    rows = list(_rows(report, missing, column, charset))
+    rows += past_alert_rows(model, column, since=midnight(model))
     return page(rows, width, charset)
 
 

@@ -41,7 +41,8 @@ _NEVER = float("inf")
 class ServersSeen:
     """All servers that run, and the one that is watched (``None``: none, or not chosen yet).
 
-    ``blind``: why others may run that are not seen from here; empty where all are seen.
+    ``blind``: why others may run that are not seen from here; empty where all are seen. ``demos``:
+    processes that would be servers if they were not of somebody's demo.
     """
 
     queued: ClassVar[bool] = True
@@ -50,6 +51,7 @@ class ServersSeen:
     t: float
     wall: float
     blind: str = ""
+    demos: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Finder:
         self._hold = hold
         self._looks: dict[int, tuple[float, float]] = {}
         self._servers: dict[int, ServerProcess] = {}
+        self._demos: set[int] = set()
         self._chosen: Target | None = None
         self._was: ServerProcess | None = None
         self._known: frozenset[Target] = frozenset()
@@ -136,13 +139,14 @@ class Finder:
             self._last_full = now
             self._look(now)
             self._choose(now)
-            told = (tuple(self._servers.values()), self._chosen)
+            demos = tuple(sorted(self._demos))
+            told = (tuple(self._servers.values()), self._chosen, demos)
             if told != self._told:
                 self._told = told
                 chosen = self._servers.get(self._chosen.pid) if self._chosen else None
                 servers = tuple(self._servers.values())
                 blind = "" if servers else self._procfs.blind()
-                out.append(ServersSeen(servers, chosen, now, self._clock.wall(), blind))
+                out.append(ServersSeen(servers, chosen, now, self._clock.wall(), blind, demos))
         return out
 
     def close(self) -> None:
@@ -172,6 +176,7 @@ class Finder:
                 del self._servers[pid]
                 self._looks.pop(pid, None)
         self._looks = {pid: look for pid, look in self._looks.items() if pid in pids}
+        self._demos.intersection_update(pids)
         for pid in pids:
             due, wait_s = self._looks.get(pid, (now, 0.0))
             if due > now:
@@ -205,8 +210,13 @@ class Finder:
         found = self._procfs.server(pid)
         if found is not None and (pid == self._named or self._is_one(found)):
             self._servers[pid] = found
+        if found is None or found.demo == self._demo:
+            self._demos.discard(pid)
+            return None
+        if found.demo and pid not in self._servers:
+            self._demos.add(pid)
         # All that is read of a server is dear, and a demo's does not become another's.
-        return PRESENT_S if found is not None and found.demo != self._demo else None
+        return PRESENT_S
 
     def _name_of(self, pid: int) -> str | None:
         """Its name, if it is one of those looked for; a renamed program's next life has its own."""

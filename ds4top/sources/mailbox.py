@@ -6,7 +6,7 @@ so and keeps its bytes where they came from.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from threading import Condition, Event
 
 DEFAULT_CAPACITY = 256
@@ -23,7 +23,6 @@ class Mailbox:
         self._room = Condition()
         self._gauges: dict[str, object] = {}
         self._queue: deque[object] = deque()
-        self._dropped: Counter[str] = Counter()
         self._arrived = Event()
 
     def set(self, key: str, sample: object) -> None:
@@ -71,16 +70,6 @@ class Mailbox:
         """Queued samples that nobody took yet."""
         with self._room:
             return len(self._queue)
-
-    def count_dropped(self, source: str, count: int) -> None:
-        """Note that ``count`` messages were lost before ``source`` could read them."""
-        with self._room:
-            self._dropped[source] += count
-
-    def dropped(self) -> dict[str, int]:
-        """What was lost at its origin (a rate-limited journal, a full pipe), by source."""
-        with self._room:
-            return dict(self._dropped)
 
     def _has_room(self) -> bool:
         return len(self._queue) < self.capacity

@@ -7,7 +7,7 @@ played, so ages, rates and "today" are right at any speed, and stand still while
 from __future__ import annotations
 
 import time
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
@@ -89,14 +89,6 @@ class ReplayClock:
         """Whether time stands still by order."""
         return self._paused
 
-    def set_speed(self, speed: float) -> None:
-        """Go on at another speed. Raises ``ValueError`` unless it is above 0."""
-        if not speed > 0:
-            raise ValueError(f"the speed of a replay is above 0, not {speed:g}")
-        with self._lock:
-            self._hold(self._now())
-            self._speed = speed
-
     def pause(self) -> None:
         """Stand still."""
         with self._lock:
@@ -113,11 +105,6 @@ class ReplayClock:
         """Jump by ``seconds`` of played time, forward or back."""
         with self._lock:
             self._jump(self._now() + seconds)
-
-    def seek_to(self, at: float) -> None:
-        """Jump to ``at``, epoch seconds."""
-        with self._lock:
-            self._jump(at)
 
     def advance(self, to: float) -> None:
         """Play on to ``to``, epoch seconds: how a fixed clock moves. Never goes back."""
@@ -208,33 +195,6 @@ class ReplaySource:
         while self.more:
             out += self.read(at)
         return out
-
-    def step(self, count: int = 1) -> None:
-        """Pause, and go to the next moment at which something happens (-1: the one before)."""
-        self.clock.pause()
-        times = self.track.times
-        if not times:
-            return
-        place = bisect_right(times, self.clock.now())
-        for _ in range(count):
-            if place < len(times):
-                place = bisect_right(times, times[place])
-        for _ in range(-count):
-            if place:
-                place = bisect_left(times, times[place - 1])
-        self.clock.seek_to(times[max(place - 1, 0)])
-
-    def skip_idle(self, at_least_s: float = 5.0, lead_s: float = 1.0) -> bool:
-        """Jump over a gap in which nothing happens, to ``lead_s`` before its end.
-
-        ``False`` where the next moment is nearer than ``at_least_s``, or there is none.
-        """
-        times, now = self.track.times, self.clock.now()
-        place = bisect_right(times, now)
-        if place >= len(times) or times[place] - now < at_least_s:
-            return False
-        self.clock.seek_to(times[place] - lead_s)
-        return True
 
     def close(self) -> None:
         """Let go of the file."""

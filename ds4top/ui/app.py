@@ -17,6 +17,7 @@ from textual.binding import BindingType
 from textual.screen import Screen
 from textual.timer import Timer
 
+from ds4top.core.alertlog import begun_before
 from ds4top.core.alerts import Alert, AlertBook
 from ds4top.core.config import Config, settle
 from ds4top.core.derive import Status
@@ -108,6 +109,7 @@ class Ds4top(Keeping, Previewing, App[None]):
         self._ticking = ticking
         self._timer: Timer | None = None
         self._alert_book = AlertBook()
+        self._recalls, self._begun = True, session.model.now
         self.verdicts = VerdictBook()
         self._alerts: tuple[Alert, ...] | None = None
         self.config = config = config or settle()
@@ -195,6 +197,12 @@ class Ds4top(Keeping, Previewing, App[None]):
         if self._ticking:
             self.session.tick()
         self._alerts = None
+        # A view that is frozen or covered asks for none, and the history wants them.
+        self.book.update(self.model.log, self.model.kept)
+        if self._recalls and self.model.past_alerts:
+            self._recalls = False
+            self._alert_book.recall(begun_before(self.model.past_alerts, self._begun))
+        self.model.alerts = self.alerts(self.status())
         self._offer.look(self)
         self.paint()
 

@@ -38,7 +38,8 @@ def _rate(start: ColdStart) -> Row:
     if start.bytes_per_s is None:
         return row((DASH, "dim"), (f"   by {start.source}" if start.source else "", "dim"))
     rate = fmt_num(start.bytes_per_s / GIB, 2, "GiB/s")
-    return row((rate, "value"), (f"   by {start.source}", "dim"))
+    mean = ", the mean so far" if start.is_mean else ""
+    return row((rate, "value"), (f"   by {start.source}{mean}", "dim"))
 
 
 def _end(start: ColdStart) -> Row:

@@ -7,6 +7,7 @@ from ds4top.core.model import Model
 from ds4top.core.units import fmt_age, fmt_gib, fmt_num
 from ds4top.view.mend import gpu_mend
 from ds4top.view.text import Row, pack, row, row_text
+from ds4top.view.today import midnight
 
 
 def gpu_items(model: Model) -> list[Row]:
@@ -16,7 +17,7 @@ def gpu_items(model: Model) -> list[Row]:
     items: list[Row] = []
     if gpu is not None:
         track = machine.gpus[gpu.index]
-        figures = _of(gpu, track)
+        figures = _of(gpu, track, track.low_power_words(model.now, midnight(model)))
         if gpu.stale(model.now):
             age = fmt_age(max(model.now - gpu.wall, 0.0))
             figures = [row((row_text(each), "stale")) for each in figures]
@@ -39,7 +40,7 @@ def gpu_items(model: Model) -> list[Row]:
     return items
 
 
-def _of(gpu: GpuSample, track: GpuTrack) -> list[Row]:
+def _of(gpu: GpuSample, track: GpuTrack, low: str | None) -> list[Row]:
     figures: list[Row] = []
     if gpu.utilisation_pct is not None:
         figures.append(row((f"{gpu.utilisation_pct:>3} %", "value")))
@@ -50,7 +51,9 @@ def _of(gpu: GpuSample, track: GpuTrack) -> list[Row]:
     if gpu.temperature_c is not None:
         margin = f" ({gpu.margin_c} to limit)" if gpu.margin_c is not None else ""
         figures.append(row(f"{gpu.temperature_c:>3} °C{margin}"))
-    if gpu.reasons is not None:
+    if low is not None:
+        figures.append(row((low, "warn")))
+    elif gpu.reasons is not None:
         words = gpu.throttle
         figures.append(row((", ".join(words), "warn") if words else ("no throttle", "dim")))
     if not gpu.unified and gpu.memory_total_bytes and gpu.memory_used_bytes is not None:

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import floor, inf
+from math import floor
 
 from ds4top.view.axes import (
     LIMIT,
@@ -76,7 +76,8 @@ class HistorySpec:
     notes: tuple[Part, ...] = ()
     y_range: tuple[float, float] | None = None
     gap_s: float = 5.0
-    """Readings further apart than this (and than two dots) are not joined: a hole is shown."""
+    """Readings further apart than this (and than two dots) are not joined: a hole is shown. With
+    ``inf`` only what is not known is one."""
     empty: str = "no history yet"
 
 
@@ -199,12 +200,12 @@ def _pieces(spec: HistorySpec, track: Track, columns: int) -> list[list[tuple[in
     reach = max(spec.gap_s / column_s, 2.0)
     ends = {hole for hole in holes if hole not in buckets}
     pieces: list[list[tuple[int, float]]] = []
-    before = -inf
+    before: int | None = None
     for column in sorted(buckets.keys() | ends):
         if column in ends:
-            before = -inf
+            before = None
             continue
-        if column - before > reach:
+        if before is None or column - before > reach:
             pieces.append([])
         pieces[-1].append((column, pick(buckets[column])))
         before = column

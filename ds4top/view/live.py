@@ -27,6 +27,7 @@ from ds4top.view.now import (
     class_words,
     context_limit,
     context_share,
+    end_rows,
     failed_rows,
     labelled,
     shown_request,
@@ -120,8 +121,10 @@ def compact_rows(
 ) -> tuple[Row, ...]:
     """The whole view in a few lines, the most telling first: 60x12 and smaller."""
     rows = _compact(model, status, look, book, today, width)
+    if look.history:
+        return rows
     starts = start_row(model, width)
-    return (starts, *rows) if starts and not look.history else rows
+    return (*end_rows(model, width)[:1], *([starts] if starts else []), *rows)
 
 
 def _compact(

@@ -10,6 +10,7 @@ from ds4top.core.memory import GIB, Parts, fits_bytes
 from ds4top.core.memtrack import RECENT_S
 from ds4top.core.model import Model
 from ds4top.core.units import count_of, fmt_age, fmt_gib, fmt_k
+from ds4top.view.alertpast import MEMORY_RULES, past_alert_rows
 from ds4top.view.coldstart import start_section
 from ds4top.view.compose import column_width, page
 from ds4top.view.look import Look
@@ -33,6 +34,7 @@ _MINUTE_S = 60.0
 _STEPS = int(RECENT_S / _MINUTE_S) + 1
 _KILLS = 8
 _XIDS = 3
+_ALERTS = 6
 _DEFAULT_LIMIT = 131_072
 
 
@@ -49,6 +51,7 @@ def memory_view(
             row((f"  headroom {why_no_memory(model)}", "dim")),
             row(("  by the log  ", "label"), by_log(model)),
             *_kills(model),
+            *_memory_alerts(model, width),
         )
     residency, why = machine.residency(model.log)
     head: list[Row] = [
@@ -67,6 +70,7 @@ def memory_view(
     rows += over_time(model, width, look)
     rows += _tenants(model)
     rows += _kills(model)
+    rows += _memory_alerts(model, width)
     below = page(rows, whole, look.charset)
     return (*head, *([()] if below and below[0] else []), *below)
 
@@ -296,6 +300,10 @@ def _kept_kills(model: Model) -> list[Row]:
         row(f"  {_when(each.at, model)}", each.text, ("   kept", "dim"))
         for each in reversed(past[-4:])
     ]
+
+
+def _memory_alerts(model: Model, width: int) -> list[Row]:
+    return past_alert_rows(model, width, rules=MEMORY_RULES, most=_ALERTS)
 
 
 def _kill_row(kill: OomKill, model: Model) -> Row:

@@ -52,6 +52,10 @@ def mend_of(model: Model) -> Mend | None:
             f"{model.inside} run --pid=host ..." if model.inside in _RUNS else "ds4top",
             "lets it see them" if model.inside in _RUNS else "on the host sees them",
         )
+    if machine.demos:
+        pids = ", ".join(map(str, machine.demos))
+        return Mend("NO SERVER", f"{NO_SERVER} but a demo's ({pids})",
+                    f"ds4top --pid {machine.demos[0]}", "looks at it")  # fmt: skip
     return Mend("NO SERVER", NO_SERVER, _START, "starts one, its log kept")
 
 

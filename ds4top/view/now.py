@@ -27,7 +27,7 @@ from ds4top.view.look import Look
 from ds4top.view.mend import mend_of, mend_rows, poison_of
 from ds4top.view.rates import RateBook
 from ds4top.view.requests import CAUSES
-from ds4top.view.text import Row, bar, columns, row, row_width
+from ds4top.view.text import Row, bar, columns, pack, row, row_width
 
 _LABEL = 11
 _FIGURE, _TIME, _RATIO = 7, 8, 6
@@ -96,9 +96,25 @@ def now_rows(
 ) -> tuple[Row, ...]:
     """Up to nine rows; the same figures stand in the same places while a request runs."""
     rows = _now_rows(model, status, look, book, width)
-    starts = start_row(model, width)
+    if look.history:
+        return rows
     # Under the title, where it is seen first: nothing else can be done then.
-    return (*rows[:1], starts, *rows[1:8]) if starts and not look.history else rows
+    starts = start_row(model, width)
+    first = [*end_rows(model, width), *([starts] if starts else [])]
+    return (*rows[:1], *first, *rows[1 : 9 - len(first)]) if first else rows
+
+
+def end_rows(model: Model, width: int) -> list[Row]:
+    """How the last life ended, by the black box; nothing once a server runs again."""
+    found = model.machine.autopsy
+    if found is None or model.machine.server is not None:
+        return []
+    headline, *told = found.lines
+    known = (f"{found.evidence}; 4 tells more", "dim")
+    return [
+        pack([row(" ", (headline, "crit")), known], width, gap=2),
+        pack([row(" ", told[0]), *told[1:2]], width, gap=2),
+    ]
 
 
 def _now_rows(

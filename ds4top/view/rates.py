@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from ds4top.core.fit import (
@@ -33,6 +32,7 @@ from ds4top.core.memory import Residency
 from ds4top.core.model import Model
 from ds4top.core.state import LogState, Request
 from ds4top.core.units import fmt_tokens
+from ds4top.data import reference_text
 from ds4top.view.look import Look
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ _MAY, _AUGUST = date(2026, 5, 21), date(2026, 8, 5)
 @cache
 def curves() -> Mapping[str, ReferenceCurve]:
     """The reference curves that come with the program, by their source."""
-    text = files("ds4top").joinpath("data/reference.csv").read_text(encoding="utf-8")
-    return parse_reference(text)
+    return parse_reference(reference_text())
 
 
 def built_on(log: LogState) -> date | None:

@@ -107,8 +107,7 @@ def _log(model: Model) -> list[Row]:
         row(
             (" LOG", "title"),
             f"   {count_of(model.lines, 'line')}, {count_of(len(log.requests), 'request')},"
-            f" {count_of(log.unrecognised_count, 'line')} not recognised,"
-            f" {model.dropped} dropped at their origin",
+            f" {count_of(log.unrecognised_count, 'line')} not recognised",
         ),
     ]
     rows += [row((f"  {name:<9}", "label"), text) for name, text in model.details.items()]

@@ -102,6 +102,26 @@ def _server(model: Model, state: str, status: Status) -> dict[str, Any] | None:
         "url": found.url if found else (life.url if life else None),
         "log": model.source or None,
         "queued": machine.waiting(log),
+        "load": _load(model, status),
+    }
+
+
+def _load(model: Model, status: Status) -> dict[str, Any] | None:
+    """A start that goes on, in the figures of the screen's."""
+    start = cold_start(model, status)
+    if start is None:
+        return None
+    rate, eta, elapsed = start.bytes_per_s, start.eta_s, start.elapsed_s
+    return {
+        "stage": start.stage,
+        "loaded_bytes": start.done_bytes,
+        "total_bytes": start.total_bytes,
+        "loaded_from": start.source or None,
+        "bytes_per_s": None if rate is None else round(rate),
+        "rate_from": None if rate is None else "mean so far" if start.is_mean else "of late",
+        "eta_s": None if eta is None else round(eta, 1),
+        "eta_from": start.eta_from or None,
+        "elapsed_s": None if elapsed is None else round(elapsed, 1),
     }
 
 
@@ -285,6 +305,8 @@ def _telling(model: Model, status: Status, state: str, book: RateBook) -> list[s
         return [take(why, _WHY_CELLS).rstrip(), left]
     if state == "loading":
         return [*_load_words(model, status), left]
+    if state == "absent" and model.machine.demos:
+        return [f"but demo {model.machine.demos[0]}", left]
     return [left]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from ds4top.core.figures import DURATION_EDGES_S
 from ds4top.core.state import End, Request
@@ -10,7 +11,6 @@ from ds4top.view.history import HistorySpec, Track, draw_history
 from ds4top.view.look import WINDOWS_S, Look
 from ds4top.view.text import Row, bar, fit, row
 
-_JOINED_S = 7 * 86_400.0
 _SIDE = 62
 """Cells of the table beside the chart."""
 
@@ -53,7 +53,7 @@ def context_spec(requests: Sequence[Request], now: float, look: Look) -> History
             Track("prompt", tuple(prompt), "plot-own", "max"),
         ),
         y_range=(0.0, top or 1.0),
-        gap_s=_JOINED_S,
+        gap_s=inf,
         empty="no request yet",
     )
 

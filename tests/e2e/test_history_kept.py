@@ -51,3 +51,57 @@ def test_two_runs_over_one_log_keep_it_once_and_no_history_keeps_nothing(tmp_pat
     again = run()
     assert len(again) == 30
     assert set(first) < set(again)
+
+
+def alerts(path: Path) -> list[tuple[str, str]]:
+    """Kind and text of the alerts that are kept, in their order."""
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+            sql = "SELECT kind, text FROM events WHERE kind LIKE '% context' ORDER BY at"
+            return db.execute(sql).fetchall()
+    except sqlite3.OperationalError:
+        return []
+
+
+def turn(log: Path, prompt: int) -> None:
+    """A request of so many tokens, begun and ended."""
+    with log.open("a") as file:
+        file.write(f"1124 18:40:00 ds4-server: chat ctx=0..{prompt}:{prompt} prompt start\n")
+        file.write(f"1124 18:40:01 ds4-server: chat ctx=0..{prompt}:{prompt} gen=5")
+        file.write(" finish=stop 1.200s\n")
+
+
+def test_an_alert_is_kept_once_with_its_begin_and_its_end_and_the_day_tells_it(tmp_path):
+    log = tmp_path / "server.log"
+    shutil.copyfile(LOG, log)
+    turn(log, 112_000)
+    env = environment(XDG_STATE_HOME=str(tmp_path / "state"), HOME=str(tmp_path))
+    path = tmp_path / "state" / "ds4top" / "history.sqlite"
+    begin = ("warning context", "context: 85 % used, 112,000 of 131,072")
+
+    def run(more: int | None, *said: str) -> None:
+        with Terminal(ds4top("--log", log), env=env) as terminal:
+            terminal.press("7")
+            terminal.wait_for(r"stands +warning +context: 85 %")
+            if more is not None:
+                turn(log, more)
+            for words in said:
+                terminal.wait_for(words)
+            terminal.press("q")
+            assert terminal.wait_exit() == 0
+
+    run(None)
+    assert alerts(path) == [begin]
+    # It stands when the next one comes: the same one, and its end.
+    run(100, r"for \d.* s +warning +context: 85 %")
+    ((kind, text),) = alerts(path)[1:]
+    assert alerts(path)[0] == begin
+    assert kind == "over context"
+    assert text.startswith("context: over after ")
+    assert text.endswith(", last 85 % used, 112,000 of 131,072")
+    # The Live view counts it among those of the day.
+    turn(log, 113_000)
+    with Terminal(ds4top("--log", log), env=env) as terminal:
+        terminal.wait_for(r"context: 86 % used, .* \(2 times in 24 h\)")
+        terminal.press("q")
+        assert terminal.wait_exit() == 0

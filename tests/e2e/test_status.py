@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -18,34 +16,48 @@ import httpx
 import pytest
 from terminal import Terminal, ds4top, environment
 
+from ds4top.core.process import DEMO_MARK
 from ds4top.core.units import GIB
 from ds4top.reach.status import LOOK_S
 from ds4top.standin.demo import free_port, python_environment
 from tests.schema import faults
 
+SPARKS_MODEL_BYTES = 86_715_389_460
+
+
+@contextlib.contextmanager
+def standin(folder: Path, *more: str, speed: float, mark: str = "") -> Iterator[int]:
+    """A stand-in over the model in ``folder``, its log beside it; its pid. ``mark``: a demo's."""
+    env = {k: v for k, v in python_environment().items() if not k.startswith("DS4")}
+    env |= {"DS4_LOCK_FILE": str(folder / "lock")} | ({DEMO_MARK: mark} if mark else {})
+    argv = [sys.executable, "-m", "ds4top.standin", "--standin-speed", str(speed), "--ctx", "65536"]
+    argv += ["--port", str(free_port()), "-m", str(folder / "model.gguf"), *more]
+    with (folder / "server.log").open("wb") as file:
+        child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=env, cwd=folder
+        )
+    try:
+        yield child.pid
+    finally:
+        child.kill()
+        child.wait()
+
+
+def read_until(log: Path, pattern: str) -> None:
+    """Wait until the log has such a line."""
+    end = time.monotonic() + 60
+    while not re.search(pattern, log.read_text()):
+        assert time.monotonic() < end
+        time.sleep(0.02)  # A process of its own has no event to wait for.
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     """A stand-in that listens; its pid and its folder."""
-    model = tmp_path / "model.gguf"
-    model.write_bytes(b"GGUF".ljust(64, b"\0"))
-    env = {k: v for k, v in python_environment().items() if not k.startswith("DS4")}
-    env |= {"DS4_LOCK_FILE": str(tmp_path / "lock")}
-    argv = [sys.executable, "-m", "ds4top.standin", "--standin-speed", "300", "--ctx", "65536"]
-    argv += ["--port", str(free_port()), "-m", str(model), "--kv-disk-dir", "kv"]
-    log = tmp_path / "server.log"
-    with log.open("wb") as file:
-        child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=env, cwd=tmp_path
-        )
-    end = time.monotonic() + 30
-    while "listening on" not in log.read_text():
-        assert time.monotonic() < end
-        time.sleep(0.02)  # A process of its own has no event to wait for.
-    yield child.pid, tmp_path
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    (tmp_path / "model.gguf").write_bytes(b"GGUF".ljust(64, b"\0"))
+    with standin(tmp_path, "--kv-disk-dir", "kv", speed=300.0) as pid:
+        read_until(tmp_path / "server.log", "listening on")
+        yield pid, tmp_path
 
 
 def status(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
@@ -136,6 +148,36 @@ def test_one_line_for_a_status_bar(server: tuple[int, Path]) -> None:
     assert re.match(r"idle .*\b(ok|warn|CRIT)$", line)
 
 
+def test_a_server_that_loads_tells_how_far_it_is(tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    with model.open("wb") as file:
+        file.truncate(SPARKS_MODEL_BYTES)  # Zeros on no disk: they pass for a model.
+    with standin(tmp_path, "--no-mmap", speed=2.0) as pid:
+        read_until(tmp_path / "server.log", r"tensors (\d+\.\d+) GiB cached")
+        done = status("--json", "--pid", str(pid), home=tmp_path)
+        short = status("--line", "--pid", str(pid), home=tmp_path).stdout.rstrip("\n")
+        words = status("--pid", str(pid), home=tmp_path).stdout
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert faults(found) == []
+    assert (found["server"]["state"], done.returncode in (0, 1, 2)) == ("loading", True)
+    load = found["server"]["load"]
+    lines = re.findall(r"tensors (\d+\.\d+) GiB cached", (tmp_path / "server.log").read_text())
+    assert load["stage"] == "loading tensors"
+    assert load["loaded_bytes"] in [int(float(gib) * GIB) for gib in lines]
+    assert load["total_bytes"] == found["server"]["model_bytes"] == SPARKS_MODEL_BYTES
+    assert (load["loaded_from"], load["rate_from"]) == ("its log", "mean so far")
+    assert load["bytes_per_s"] == pytest.approx(load["loaded_bytes"] / load["elapsed_s"], rel=0.02)
+    left = load["total_bytes"] - load["loaded_bytes"]
+    assert load["eta_s"] == pytest.approx(left / load["bytes_per_s"], abs=0.1)
+    assert load["eta_from"] == "at the mean so far"
+    assert load["elapsed_s"] == pytest.approx(found["server"]["uptime_s"], abs=0.2)
+    assert len(short) <= 40
+    assert re.fullmatch(r"load \d+% (\d+m)?\d+s no-mmap \S+G (ok|warn|CRIT)", short)
+    assert re.search(
+        r"loading tensors   \S+ of 80\.8 GiB by its log   \S+ GiB/s mean so far", words
+    )
+
+
 def test_without_a_server(tmp_path: Path) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
@@ -144,6 +186,29 @@ def test_without_a_server(tmp_path: Path) -> None:
     assert faults(found) == []
     assert found["server"] is None
     assert (found["level"], done.returncode) == ("unknown", 3)
+
+
+def test_a_demos_server_is_none_but_it_is_said_how_to_look_at_it(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF".ljust(64, b"\0"))
+    with standin(tmp_path, speed=300.0, mark=str(tmp_path)) as pid:
+        read_until(tmp_path / "server.log", "listening on")
+        done = status("--json", home=tmp_path)
+        words = status(home=tmp_path).stdout
+        short = status("--line", home=tmp_path).stdout.rstrip("\n")
+        named = status("--json", "--pid", str(pid), home=tmp_path)
+    found = json.loads(done.stdout)
+    assert faults(found) == []
+    assert (found["server"], done.returncode) == (None, 3)
+    (log,) = [each for each in found["sources"] if each["name"] == "log"]
+    # Others' demos may run here, too.
+    told = re.fullmatch(r"no server is running but a demo's \((.+)\): --pid \d+ looks at it",
+                        log["detail"])  # fmt: skip
+    assert told is not None
+    assert str(pid) in told[1].split(", ")
+    assert f"log {log['state']}: {log['detail']}" in words
+    assert re.fullmatch(r"none but demo \d+ \S+G unknown", short)
+    assert len(short) <= 40
+    assert json.loads(named.stdout)["server"]["pid"] == pid
 
 
 def test_an_empty_log_is_not_waited_for(tmp_path: Path) -> None:

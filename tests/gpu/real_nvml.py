@@ -142,7 +142,6 @@ def main(arguments: list[str]) -> int:
             track.take(sample)
     assert track.sample is not None
     show("written without a pause", track.sample, pid)
-    print(f"mean power {track.mean_power_w} W  full scale {track.power_scale_w} W")
     show_counters()
     print(f"first reading {first_ms:.1f} ms with the library, then {median(took_ms):.2f} ms each")
     size, of = grown(before, after, pid)

@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import struct
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from ds4top.core.kvfile import KvEntry, parse_head, payload_bytes
+from ds4top.core.kvfile import Build, KvDirSample, KvEntry, Refusal, parse_head, payload_bytes
+from ds4top.core.kvpolicy import Victim, going, order
 
 HEADERS = Path(__file__).parent.parent / "data" / "kv" / "headers.json"
 NOW_S = 1_795_544_800
@@ -99,3 +101,23 @@ def entry(number: int | str, **fields: Any) -> KvEntry:
     found = parse_head(f"{key(number)}.kv", data, size)
     assert isinstance(found, KvEntry)
     return found
+
+
+def victims_of_save(
+    entries: Iterable[KvEntry],
+    now_s: float,
+    build: Build,
+    *,
+    budget_bytes: int,
+    incoming_bytes: int = 0,
+    superseded: Collection[str] = (),
+) -> tuple[Victim, ...]:
+    """What a save deletes, or a start under this budget, by the product's order and count."""
+    ranked = order(entries, now_s, build, superseded)
+    used_bytes = ranked[-1].freed_bytes if ranked else 0
+    return ranked[: going(ranked, used_bytes, budget_bytes, incoming_bytes)]
+
+
+def refused(found: KvDirSample, *kinds: Refusal) -> int:
+    """Refused files of these kinds."""
+    return sum(files for kind, files, _ in found.refused if kind in kinds)

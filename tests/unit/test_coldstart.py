@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ds4top.core.coldstart import AT_THIS_RATE, BY_LAST, ColdStart, cold_start
+from ds4top.core.coldstart import AT_THE_MEAN, AT_THIS_RATE, BY_LAST, ColdStart, cold_start
 from ds4top.core.gpu import GpuProcess, GpuSample
 from ds4top.core.kept import Kept, PastStart, start_s
 from ds4top.core.loadtrack import BY_CACHE, BY_IO, BY_LOG, BY_NVML, BY_RSS, LoadTrack
@@ -16,12 +16,14 @@ from ds4top.core.plan import Target
 from ds4top.core.process import ServerProcess
 from ds4top.core.standing import standing
 from ds4top.core.state import Life
+from ds4top.reach.status import load_words
 from ds4top.view.coldstart import compact_start, last_words, start_rows
 from ds4top.view.look import Look
 from ds4top.view.memview import memory_view
 from ds4top.view.rates import RateBook
-from ds4top.view.status import LINE_CELLS, line
+from ds4top.view.status import LINE_CELLS, document, line
 from ds4top.view.text import ASCII, row_text
+from ds4top.view.today import TodayBook
 from tests.unit.keep_tools import BEGUN, WEIGHTS, log_of, vitals
 
 INIT = b"ds4: CUDA backend initialized on NVIDIA GB10 (sm_121)\n"
@@ -117,6 +119,58 @@ def test_without_nvml_the_lines_of_the_log_tell_and_the_mean_is_the_rate():
     assert (start.source, start.done_bytes) == (BY_LOG, 32 * GIB)
     assert start.bytes_per_s == pytest.approx(1.6 * GIB)
     assert start.eta_s == pytest.approx(48.76 / 1.6)
+
+
+def test_one_look_alone_knows_the_mean_since_the_process_began():
+    box = Box(COPY + b"ds4: CUDA loading model tensors 32.00 GiB cached\n")
+    # Memory is looked at before the log was read: the track has nothing yet.
+    box.model.now = BEGUN + 20
+    start = box.start()
+    assert (start.source, start.done_bytes, start.is_mean) == (BY_LOG, 32 * GIB, True)
+    assert start.bytes_per_s == pytest.approx(1.6 * GIB)
+    assert start.eta_s == pytest.approx(48.76 / 1.6)
+    assert start.eta_from == AT_THE_MEAN
+    assert box.texts()[2] == " rate      1.60 GiB/s   by its log, the mean so far"
+    box.model.now = BEGUN + 4.9
+    assert (box.start().done_bytes, box.start().bytes_per_s) == (32 * GIB, None)
+    assert not box.start().is_mean
+
+
+def test_what_lies_in_the_page_cache_may_be_of_an_earlier_life():
+    box = Box(MAPPED)
+    box.look(6.0, file_bytes=GIB, model_cached_bytes=60 * GIB)
+    start = box.start()
+    assert (start.source, start.done_bytes, start.bytes_per_s) == (BY_CACHE, 60 * GIB, None)
+    assert (start.eta_s, start.is_mean) == (None, False)
+
+
+def test_the_status_tells_it_as_the_screen_does():
+    box = copying(Kept(starts=(PastStart("copy", 57.0, BEGUN - 90),)))
+    status = standing(box.model)
+    found = document(box.model, status, RateBook(), TodayBook().today(box.model, RateBook()), ())
+    assert found["server"]["load"] == {
+        "stage": "loading tensors",
+        "loaded_bytes": 42 * GIB,
+        "total_bytes": WEIGHTS,
+        "loaded_from": "NVML",
+        "bytes_per_s": pytest.approx(1.4 * GIB, rel=0.01),
+        "rate_from": "of late",
+        "eta_s": 27.7,
+        "eta_from": "at this rate",
+        "elapsed_s": 30.0,
+    }
+    assert load_words(found["server"]["load"]) == (
+        "loading tensors   42.0 of 80.8 GiB by NVML   1.40 GiB/s of late"
+        "   ends in 28 s at this rate"
+    )
+    box = Box(INIT)
+    box.look(12.0)
+    status = standing(box.model)
+    found = document(box.model, status, RateBook(), TodayBook().today(box.model, RateBook()), ())
+    load = found["server"]["load"]
+    known = {name: value for name, value in load.items() if value is not None}
+    assert known == {"stage": "starting", "total_bytes": WEIGHTS, "elapsed_s": 12.0}
+    assert load_words(load) == "starting   80.8 GiB"
 
 
 def test_nothing_is_guessed_where_nobody_tells():

@@ -207,11 +207,18 @@ def test_constructed_servers_of_demos(proc: MadeProc) -> None:
     (folder / "environ").unlink()
     world = World(proc)
     world.go(6.0)
-    assert world.pids == []
+    # They are known of, so that it can be said how to look at one.
+    assert (world.pids, world.seen.demos) == ([], (300, 301))
     for mark, pid in (("/tmp/demo-a", 300), ("/tmp/demo-b", 301)):
         own = World(proc, {"demo": mark})
         own.go()
         assert own.pids == [pid]
+    named = World(proc, {"pid": 300})
+    named.go()
+    assert (named.pids, named.seen.demos) == ([300], (301,))
+    proc.remove(300)
+    world.go(6.0)
+    assert (world.pids, world.seen.demos) == ([], (301,))
 
 
 def test_constructed_other_pid_namespaces(proc: MadeProc) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC
 from typing import Any
 
 import pytest
@@ -21,7 +22,11 @@ from ds4top.core.gpu import (
     server_bytes,
     throttle_words,
 )
-from ds4top.core.gputrack import GAP_S, History, LowPower, Slowed, scale_of
+from ds4top.core.gputrack import GAP_S, LowPower, Slowed
+from ds4top.core.model import Model
+from ds4top.core.state import LogState
+from ds4top.view.gpu import gpu_items, gpu_row
+from ds4top.view.text import row_text
 from tests.fakes.nvml import DATA, SCENARIOS
 
 MEM_TOTAL = 127_600_748 * 1024
@@ -116,7 +121,7 @@ def test_the_bits_are_those_of_the_driver() -> None:
 def test_reasons_in_words() -> None:
     assert throttle_words(0x1) == ()
     assert throttle_words(0x1 | 0x20 | 0x80) == ("software thermal", "power brake")
-    assert throttle_words(0x2, all_of_them=True) == ("clocks set by the user",)
+    assert throttle_words(0x2) == ()
     assert sample_of("sw_thermal").throttle == ("software thermal",)
 
 
@@ -128,9 +133,6 @@ def test_slowed_time_belongs_to_the_time_between_readings() -> None:
         us = (("power brake", int(read_t) * 50_000), ("sync boost", 7))
         track.take(sample_of("decode", float(second), slowed_us=us, slowed_t=read_t))
         assert track.slowed == ({} if second < 10 else {"power brake": pytest.approx(0.05)})
-    assert track.slow.seconds(0.0) == {"power brake": 1.5}
-    assert track.slow.seconds(15.0) == {"power brake": 0.5}
-    assert track.slow.seconds(25.0) == {}
 
 
 def test_a_driver_loaded_anew_is_no_growth_and_silence_is_no_slowing() -> None:
@@ -154,7 +156,7 @@ def test_a_driver_loaded_anew_is_no_growth_and_silence_is_no_slowing() -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_low_power_fault_and_nothing_else(scenario: str) -> None:
-    words = fed((scenario, 60)).low_power_words(NOON + 60)
+    words = fed((scenario, 60)).low_power_words(NOON + 60, NOON)
     assert (words is not None) == (scenario == "low_power_fault")
 
 
@@ -202,35 +204,47 @@ def test_looks_far_apart_make_none() -> None:
     assert not looks.there
 
 
-def test_the_fault_with_its_figures() -> None:
+def test_the_fault_in_words() -> None:
     track = fed(("low_power_fault", 421))
-    said = "GPU 96 % busy at 695 MHz, 15 W for 7 min"
-    assert track.low_power_words(NOON + 421) == said
-    # It is not there without its figures, nor once the GPU has been well for a while.
-    assert fed(("decode", 7), track=track).low_power_words(NOON + 428) == said
-    assert fed(("decode", 1), track=track).low_power_words(NOON + 429) is None
+    said = "low-power fault for 7 m 00 s"
+    assert track.low_power_words(NOON + 421, NOON) == said
+    # It is not there once the GPU has been well for a while.
+    assert fed(("decode", 7), track=track).low_power_words(NOON + 428, NOON) == said
+    assert fed(("decode", 1), track=track).low_power_words(NOON + 429, NOON) is None
 
 
 def test_an_idle_gpu_neither_ends_nor_repeats_a_spell() -> None:
     # Requests of 20 s each in one long fault, a minute of idling between them: one spell.
     track = fed(*([("low_power_fault", 20), ("low_power_fault_idle", 60)] * 5))
     assert track.low_power.count(0.0) == 1
-    assert track.low_power_words(NOON + 400) == (
-        "GPU 96 % busy at 695 MHz, 15 W for 6 min, last seen 1 min ago"
+    # Idle it looks well: by which figures it was known goes with it.
+    assert track.low_power_words(NOON + 400, NOON) == (
+        "low-power fault for 5 m 30 s, last seen 1 m 00 s ago (96 % at 695 MHz, 15 W)"
     )
     gone = fed(("idle_p8", 560), track=track)
-    assert gone.low_power_words(NOON + 960) is None
+    assert gone.low_power_words(NOON + 960, NOON) is None
 
 
 def test_intermittent_spells_are_counted() -> None:
     # 7 minutes of it in each half hour, as three machines had it.
     track = fed(*([("low_power_fault", 421), ("decode", 1379)] * 2), ("low_power_fault", 421))
     now = track.low_power.spells[-1].last_wall
-    said = "GPU 96 % busy at 695 MHz, 15 W for 7 min, 3rd time"
-    assert track.low_power_words(now, NOON - 3600) == f"{said} today"
-    assert track.low_power_words(now) == f"{said} in 24 h"
+    said = "low-power fault for 7 m 00 s"
+    assert track.low_power_words(now, NOON - 3600) == f"{said}, 3rd time today"
     # Two of them were seen after a midnight that fell between the first and the second.
-    assert "2nd time today" in (track.low_power_words(now, NOON + 1000) or "")
+    assert track.low_power_words(now, NOON + 1000) == f"{said}, 2nd time today"
+
+
+def test_the_row_says_it_in_words_beside_the_figures() -> None:
+    model = Model(LogState(), NOON + 60, tz=UTC)
+    for second in range(60):
+        sample = sample_of("low_power_fault", float(second))
+        model.machine.take_gpu(replace(sample, wall=NOON + second), 0, decoding=False)
+    words = [row_text(each) for each in gpu_items(model)]
+    assert words[:5] == [
+        " 96 %", "  695 MHz", " 15 W", " 45 °C", "low-power fault for 55 s",
+    ]  # fmt: skip
+    assert "low-power fault" in row_text(gpu_row(model, 100))
 
 
 def test_spells_less_than_half_a_minute_apart_are_one() -> None:
@@ -270,7 +284,6 @@ def test_joules_per_token_by_the_energy_counter() -> None:
             sample_of("decode", float(second), energy_j=1000.0 + 37.0 * second), 14 * second, True
         )
     assert track.joules_per_token() == pytest.approx(37.0 / 14)
-    assert track.mean_power_w == pytest.approx(37.0)
 
 
 def test_joules_per_token_by_power_where_energy_is_not_told() -> None:
@@ -278,7 +291,6 @@ def test_joules_per_token_by_power_where_energy_is_not_told() -> None:
     for second in range(11):
         track.take(sample_of("decode", float(second)), 14 * second)
     assert track.joules_per_token() == pytest.approx(37.0 / 14)
-    assert track.mean_power_w == pytest.approx(37.0)
 
 
 def test_the_energy_of_a_prefill_is_no_token_s() -> None:
@@ -294,7 +306,6 @@ def test_the_energy_of_a_prefill_is_no_token_s() -> None:
 def test_no_quotient_of_few_tokens_nor_over_a_gap() -> None:
     track = GpuTrack()
     assert track.joules_per_token() is None
-    assert track.mean_power_w is None
     for second in range(4):
         track.take(sample_of("decode", float(second)), 14 * second, True)
     assert track.joules_per_token() is None
@@ -309,35 +320,7 @@ def test_no_quotient_of_few_tokens_nor_over_a_gap() -> None:
     assert track.joules_per_token() is None
 
 
-# History --------------------------------------------------------------------------------------
-
-
-def test_ten_minutes_of_figures_with_gaps_where_nothing_was_known() -> None:
-    history = History()
-    for second in range(2000):
-        power = None if second % 2 else float(second)
-        history.take(float(second), [50, 2405, power, 60])
-    assert 600 <= len(history.t) <= 661
-    assert history.since("power_w", 1996.0) == [
-        (1996.0, 1996.0), (1997.0, None), (1998.0, 1998.0), (1999.0, None),
-    ]  # fmt: skip
-    assert history.peak("power_w") == 1998.0
-    assert History().peak("power_w") is None
-
-
-@pytest.mark.parametrize(
-    ("peak", "scale"), [(0.4, 1), (1, 1), (3, 5), (15, 20), (37, 50), (80, 100), (101, 200)]
-)
-def test_a_scale_is_the_next_of_one_two_five(peak: float, scale: float) -> None:
-    assert scale_of(peak) == scale
-
-
-def test_power_is_drawn_against_a_limit_or_its_own_peak() -> None:
-    track = fed(("idle_p8", 3), ("prefill", 3), ("idle_p8", 3))
-    assert track.power_scale_w == 100
-    track.take(sample_of("idle_p8", 20.0, power_limit_w=700.0))
-    assert track.power_scale_w == 700
-    assert GpuTrack().power_scale_w is None
+# The sample ----------------------------------------------------------------------------------
 
 
 def test_a_silent_driver_makes_old_figures() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,13 +34,16 @@ STEADY = [(float(t), 20.0) for t in range(400, 1_000)]
     pick=st.sampled_from(["mean", "min", "max", "last"]),
     fill=st.booleans(),
     now_s=st.floats(0, 2e3),
+    gap_s=st.floats(0, allow_nan=False) | st.just(inf),
     charset=st.sampled_from([UNICODE, ASCII]),
 )
 def test_any_readings_at_any_size_fill_the_rectangle(
-    points, width, height, pick, fill, now_s, charset
+    points, width, height, pick, fill, now_s, gap_s, charset
 ):
     points.sort(key=lambda point: point[0])
-    chart = spec(points, now_s, track={"pick": pick, "fill": fill}, marks=(Mark(6, "warn"),))
+    chart = spec(
+        points, now_s, track={"pick": pick, "fill": fill}, marks=(Mark(6, "warn"),), gap_s=gap_s
+    )
     rows = draw_history(chart, width, height, charset)
     assert [row_width(line) for line in rows] == [width] * height
     assert charset is UNICODE or all(row_text(line).isascii() for line in rows)
@@ -78,6 +83,17 @@ def test_an_unknown_reading_breaks_the_line():
     whole = [p for p in coarse if p[1] is not None]
     broken, joined = ("".join(lines(spec(p, gap_s=30.0), 100, 12)[1:-2]) for p in (coarse, whole))
     assert sum(map(str.isspace, broken)) > sum(map(str.isspace, joined))
+
+
+def test_with_no_end_of_the_gap_all_that_is_known_is_joined():
+    points = [(450.0, 20.0), (950.0, 20.0)]
+    apart, joined = (
+        "".join(lines(spec(points, gap_s=gap_s), 100, 12)[1:-2]) for gap_s in (5.0, inf)
+    )
+    dots = [sum(not text.isspace() for text in plot[3:]) for plot in (apart, joined)]
+    assert dots[1] - dots[0] >= 70
+    unknown = sorted([*points, (700.0, None)], key=lambda p: p[0])
+    assert "".join(lines(spec(unknown, gap_s=inf), 100, 12)[1:-2]) == apart
 
 
 def test_min_keeps_a_dip_that_mean_hides():

@@ -19,6 +19,7 @@ from ds4top.archive.history_schema import (
     APPLICATION_ID,
     KEEP_S,
     MIGRATIONS,
+    AlertRow,
     DecodeRow,
     EventRow,
     MinimumRow,
@@ -138,6 +139,30 @@ def test_what_is_seen_again_is_kept_once(tmp_path):
     ]
     assert rows(kept.path, "SELECT COUNT(*) FROM decode") == [(5,)]
     assert rows(kept.path, "SELECT COUNT(*) FROM events") == [(1,)]
+
+
+def test_an_alert_that_two_ds4tops_see_is_told_once_and_stands_apart(tmp_path):
+    kept, other = history(tmp_path / "h"), history(tmp_path / "h")
+    begun = AlertRow("spark", NOW - 60, "warning headroom", "headroom: 5.2 GiB")
+    kept.add([begun, EventRow("spark", NOW - 70, "stop", "shutdown requested")])
+    kept.turn()
+    later = [
+        replace(begun, at=NOW - 59, text="headroom: 5.1 GiB"),
+        replace(begun, at=NOW - 58, kind="critical headroom", text="headroom: 2.4 GiB"),
+        replace(begun, at=NOW - 50, kind="over headroom", text="headroom: over after 10 s"),
+        replace(begun, at=NOW - 40),
+        replace(begun, machine="other"),
+    ]
+    other.add(later)
+    other.turn()
+    assert [(event.at - NOW, event.kind) for event in kept.alerts("spark", 0.0)] == [
+        (-60, "warning headroom"), (-58, "critical headroom"), (-50, "over headroom"),
+        (-40, "warning headroom"),
+    ]  # fmt: skip
+    assert [event.text for event in kept.alerts("spark", NOW - 59, limit=2)] == [
+        "headroom: over after 10 s", "headroom: 5.2 GiB",
+    ]  # fmt: skip
+    assert [event.kind for event in kept.events("spark", 0.0)] == ["stop"]
 
 
 def test_what_is_learned_later_is_filled_in(tmp_path):
@@ -374,6 +399,7 @@ def test_no_history_keeps_nothing_and_answers():
     none = NoHistory("no home")
     none.add([REQUEST])
     assert none.past_starts("a", "b") == none.minima("a", 0.0) == none.events("a", 0.0) == []
+    assert none.alerts("a", 0.0) == []
     assert none.decode_points(SPARK) == []
     assert none.flush()
     assert none.close()

@@ -84,7 +84,7 @@ def test_models_of_a_real_llama_server() -> None:
         ),
     )
     assert (answer.flavour, answer.context_limit_tokens) == ("llama.cpp", 32_768)
-    assert answer.model_name == answer.model_id == "/data/models/tiny-random-llama.gguf"
+    assert answer.model_name == "/data/models/tiny-random-llama.gguf"
     assert answer.odd == ()
 
 
@@ -313,7 +313,7 @@ def test_a_server_that_loads_is_there_and_not_ready() -> None:
     (answer,) = ModelsSource(answering(503, body), CLOCK).read(0.0)
     assert isinstance(answer, ModelsAnswer)
     assert (answer.ready, answer.status, answer.message) == (False, 503, "Loading model")
-    assert (answer.model_id, answer.context_limit_tokens, answer.flavour) == (None, None, None)
+    assert (answer.model_name, answer.context_limit_tokens, answer.flavour) == (None, None, None)
     (answer,) = ModelsSource(answering(503, ""), CLOCK).read(0.0)
     assert isinstance(answer, ModelsAnswer)
     assert answer.message == "not ready"

@@ -14,6 +14,7 @@ import pytest
 from ds4top.archive.history import History
 from ds4top.archive.history_schema import DecodeRow, MinimumRow, StartRow
 from ds4top.archive.paths import machine_key
+from ds4top.core.alerts import Alert
 from ds4top.core.kept import Kept, PastEvent, PastStart
 from ds4top.core.kernlines import OomKill
 from ds4top.core.meminfo import MemorySample
@@ -156,6 +157,42 @@ def test_a_kill_seen_again_with_another_clock_is_one_event(tmp_path):
     assert [event.kind for event in model.kept.events] == ["stop", "stop", "oom"]
     assert model.kept.events[2] == PastEvent(NOW - 100, "oom", "ds4-server 7 by kernel")
     assert counts(path)["events"] == 3
+
+
+def test_an_alert_is_kept_with_its_begin_and_end_and_comes_back(tmp_path):
+    path = tmp_path / "h"
+    low = Alert("headroom", "warning", "headroom", "5.2 GiB, below 6.0 GiB", "close it", NOW)
+    model = watched()
+    session = Run(path)
+    model.alerts = (low,)
+    for _ in range(4):
+        session.step(model)
+    # It is told while it stands, from what is kept.
+    assert [(each.rule, each.ended) for each in model.past_alerts] == [("headroom", None)]
+    session.close()
+    again = watched()
+    session = Run(path)
+    # The next run finds it standing: still the same one, which ends now.
+    again.alerts = (low,)
+    for _ in range(4):
+        session.step(again)
+    again.alerts, again.now = (), NOW + 148
+    session.step(again)
+    session.close()
+    assert len(again.past_alerts) == 1
+    assert (again.past_alerts[0].began, again.past_alerts[0].ended) == (NOW, NOW + 148)
+    with sqlite3.connect(path) as db:
+        sql = "SELECT at, kind, text FROM events WHERE kind LIKE '% %'"
+        events = db.execute(sql).fetchall()
+    assert events == [
+        (NOW, "warning headroom", "headroom: 5.2 GiB, below 6.0 GiB"),
+        (NOW + 148, "over headroom",
+         "headroom: over after 2 m 28 s, last 5.2 GiB, below 6.0 GiB"),
+    ]  # fmt: skip
+    third = watched()
+    run(path, third)
+    assert third.past_alerts == again.past_alerts
+    assert [event.kind for event in third.kept.events] == ["stop", "stop"]
 
 
 def test_how_a_process_ended_is_written_once_its_reason_had_time(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from ds4top.core.helptext import names_of, parse_help
 from ds4top.core.kvaccount import account, budget_of, loads_of, rewritten, save_size
 from ds4top.core.kvfile import AUGUST_2026, Filesystem, KvDirSample, KvEntry, Refusal, Refused
-from ds4top.core.kvpolicy import build_by_flags, order, victims_of_save
+from ds4top.core.kvpolicy import build_by_flags, order
 from ds4top.core.logread import LogReader
 from ds4top.core.machine import Machine
 from ds4top.core.model import Model, SourceHealth
@@ -89,9 +89,11 @@ def test_what_the_next_save_deletes_is_what_the_policy_says(tokens: int) -> None
     kv = sample()
     budget = 1_024 * MIB
     found = account(kv, NOW_S, budget, tokens, {})
-    gone = victims_of_save(
-        kv.entries, NOW_S, kv.build, budget_bytes=budget, incoming_bytes=save_size(tokens)
-    )
+    # One after the other, until it fits.
+    ranked, gone, left = order(kv.entries, NOW_S, kv.build), [], kv.used_bytes
+    while left + save_size(tokens) > budget:
+        gone.append(ranked[len(gone)])
+        left -= gone[-1].entry.file_bytes
     assert [line.entry.key for line in found.lines if line.goes] == [one.entry.key for one in gone]
     assert found.going == len(gone)
     assert found.going_bytes == gone[-1].freed_bytes

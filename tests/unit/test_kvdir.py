@@ -24,7 +24,7 @@ from ds4top.core.kvfile import (
 from ds4top.sources import kvdir
 from ds4top.sources.base import Clock, SourceFault
 from ds4top.sources.kvdir import COMPARE_S, KvDirectory
-from tests.unit.kv_tools import NOW_S, head, key, listing, recorded_head, write
+from tests.unit.kv_tools import NOW_S, head, key, listing, recorded_head, refused, write
 
 LATER_S = 4e9
 """A wall clock far from any file's own times, so that a directory counts as settled."""
@@ -65,7 +65,7 @@ def test_a_recorded_directory(folder: Path) -> None:
     assert sample.budget_bytes == 1_073_741_824
     assert sample.refused == ((Refusal.FOREIGN, 1, 17), (Refusal.TORN, 1, 103_991_057))
     assert sample.foreign_bytes == 103_991_074
-    assert (sample.foreign_files, sample.torn_files, sample.temporary_files) == (1, 1, 0)
+    assert refused(sample, Refusal.TEMPORARY) == 0
     assert sample.headers_read == 7
     assert not sample.scanning
     entry = by_key(sample)["20f34e52ad3d191e90287f417c9d03aef17c5044"]
@@ -198,11 +198,10 @@ def test_hostile_files_are_counted_constructed(folder: Path) -> None:
             (folder / "socket").write_bytes(b"")
         sample = look(opened(folder))
     assert sorted(entry.key for entry in sample.entries) == sorted([key("good"), key("many")])
-    assert sample.files(Refusal.SPECIAL) == 5
-    assert sample.files(Refusal.TORN) == 3
-    assert sample.files(Refusal.MAGIC) == sample.files(Refusal.VERSION) == 1
-    assert (sample.temporary_files, sample.files(Refusal.FOREIGN)) == (1, 5)
-    assert sample.foreign_files == 5 + 5 + 1
+    assert refused(sample, Refusal.SPECIAL) == 5
+    assert refused(sample, Refusal.TORN) == 3
+    assert refused(sample, Refusal.MAGIC) == refused(sample, Refusal.VERSION) == 1
+    assert (refused(sample, Refusal.TEMPORARY), refused(sample, Refusal.FOREIGN)) == (1, 5)
     tmp = next(one for one in sample.refused if one[0] is Refusal.TEMPORARY)
     assert tmp == (Refusal.TEMPORARY, 1, 10)
     assert all(len(one.name) <= 80 for one in sample.examples)
@@ -283,8 +282,8 @@ def test_a_file_that_becomes_something_else_before_it_is_opened(
     on_open(become)
     sample = look(opened(folder))
     assert sample.entries == ()
-    assert sample.files(Refusal.SPECIAL) == 1
-    assert sample.files(Refusal.DENIED) == 1
+    assert refused(sample, Refusal.SPECIAL) == 1
+    assert refused(sample, Refusal.DENIED) == 1
 
 
 def test_files_that_may_not_be_read_are_counted_and_tried_again(
@@ -315,13 +314,15 @@ def test_old_abi_by_the_build_constructed(folder: Path) -> None:
     assert (sample.build, sample.build_inferred) == (AUGUST_2026, True)
     assert [entry.key for entry in sample.entries] == [key("new")]
     assert [entry.tokens for entry in sample.old_abi] == [2_048]
-    assert (sample.old_abi_files, sample.foreign_bytes) == (1, sample.old_abi[0].file_bytes)
-    assert sample.foreign_files == 0
+    assert refused(sample, Refusal.OLD_ABI) == 1
+    assert sample.foreign_bytes == sample.old_abi[0].file_bytes
+    assert refused(sample, Refusal.FOREIGN, Refusal.MAGIC, Refusal.SPECIAL) == 0
 
     source.configure(budget_bytes=4 << 30, build=MAY_2026)
     sample = look(source, 1.0)
     assert (sample.build, sample.build_inferred) == (MAY_2026, False)
-    assert (len(sample.entries), sample.old_abi_files, sample.foreign_bytes) == (2, 0, 0)
+    assert (len(sample.entries), sample.foreign_bytes) == (2, 0)
+    assert refused(sample, Refusal.OLD_ABI) == 0
     assert (sample.budget_bytes, sample.headers_read) == (4 << 30, 2)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ds4top.core.kvfile import AUGUST_2026, MAY_2026, Build, KvEntry, payload_bytes
-from ds4top.core.kvpolicy import build_of, live_hits, order, score, victims_of_save
+from ds4top.core.kvpolicy import build_of, live_hits, order, score
 from ds4top.sources.kvdir import KvDirectory
 from ds4top.standin.clock import Pace
 from ds4top.standin.faults import Faults
@@ -21,7 +21,7 @@ from ds4top.standin.grammar import Log
 from ds4top.standin.kvstore import CacheOptions, KvStore
 from ds4top.standin.options import ServerOptions
 from ds4top.standin.profiles import PROFILES
-from tests.unit.kv_tools import NOW_S, entry, head, key, recorded, write
+from tests.unit.kv_tools import NOW_S, entry, head, key, recorded, victims_of_save, write
 
 MIB = 1 << 20
 BUDGET = 1_024 * MIB

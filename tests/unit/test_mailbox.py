@@ -64,14 +64,6 @@ def test_a_waiting_writer_goes_on_when_there_is_room():
     assert got + box.drain() == list(range(100))
 
 
-def test_what_was_lost_at_the_origin_is_counted_by_source():
-    box = Mailbox()
-    box.count_dropped("journal", 3)
-    box.count_dropped("journal", 2)
-    box.count_dropped("pipe", 1)
-    assert box.dropped() == {"journal": 5, "pipe": 1}
-
-
 def test_a_mailbox_without_room_is_refused():
     with pytest.raises(ValueError, match="at least one sample, not 0"):
         Mailbox(capacity=0)

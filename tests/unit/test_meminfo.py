@@ -53,14 +53,14 @@ def test_texts_of_the_kernel() -> None:
 
 
 def test_free_blocks_by_page_size() -> None:
-    # 4 KiB pages: order 9 is 2 MiB, order 12 is 16 MiB, and there is no list of 32 MiB.
+    # 4 KiB pages: order 9 is 2 MiB, order 12 is 16 MiB.
     small = parse_buddyinfo(LINE, 4096)
-    assert small == Blocks(big=1 + 4 + 2 + 1, huge=1, giant=0, listed_bytes=16 << 20)
-    assert (small.huge_known, small.giant_known) == (1, None)
-    # 64 KiB pages: order 5 is 2 MiB, order 8 is 16 MiB, order 9 is 32 MiB.
+    assert small == Blocks(big=1 + 4 + 2 + 1, huge=1, listed_bytes=16 << 20)
+    assert small.huge_known == 1
+    # 64 KiB pages: order 5 is 2 MiB, order 8 is 16 MiB.
     large = parse_buddyinfo(LINE, 65_536)
-    assert large == Blocks(5 + 4 + 3 + 2 + 1 + 4 + 2 + 1, 2 + 1 + 4 + 2 + 1, 8, 256 << 20)
-    assert (large.huge_known, large.giant_known) == (10, 8)
+    assert large == Blocks(5 + 4 + 3 + 2 + 1 + 4 + 2 + 1, 2 + 1 + 4 + 2 + 1, 256 << 20)
+    assert large.huge_known == 10
 
 
 def test_zones_are_summed_and_a_kernel_without_large_lists_says_so() -> None:
@@ -71,7 +71,7 @@ def test_zones_are_summed_and_a_kernel_without_large_lists_says_so() -> None:
         "     65    196 \n"
     )
     found = parse_buddyinfo(text, 4096)
-    assert found == Blocks(1 + 3 + 65 + 196, 0, 0, 4 << 20)
+    assert found == Blocks(1 + 3 + 65 + 196, 0, 4 << 20)
     assert found.huge_known is None
     assert parse_buddyinfo("", 4096) is None
     assert parse_buddyinfo("Node 0, zone Normal 1 x 2\n", 4096) is None
@@ -128,7 +128,7 @@ def test_blocks_are_counted_once_a_size(counts: list[int], page: int) -> None:
     found = parse_buddyinfo(f"Node 0, zone Normal {' '.join(map(str, counts))}\n", page)
     assert found is not None
     sizes = [page << order for order in range(len(counts))]
-    for least, value in ((2 << 20, found.big), (16 << 20, found.huge), (32 << 20, found.giant)):
+    for least, value in ((2 << 20, found.big), (16 << 20, found.huge)):
         assert value == sum(c for c, size in zip(counts, sizes, strict=True) if size >= least)
     assert found.listed_bytes == sizes[-1]
 

@@ -38,6 +38,17 @@ def test_no_server() -> None:
     )
 
 
+def test_no_server_but_a_demos() -> None:
+    model = model_of()
+    model.machine.demos = (300, 301)
+    found = mend_of(model)
+    assert found is not None
+    assert (found.what, found.command, found.does) == (
+        "NO SERVER", "ds4top --pid 300", "looks at it",
+    )  # fmt: skip
+    assert found.why == "no ds4-server or llama-server runs here but a demo's (300, 301)"
+
+
 @pytest.mark.parametrize(
     ("kind", "command"), [("docker", "docker run --pid=host ..."), ("lxc", "ds4top")]
 )

@@ -34,11 +34,16 @@ def other(pid: int) -> ServerProcess:
     return replace(server(), target=Target(pid, 7, "boot", "llama-server"), listening=())
 
 
-def watched(*servers: ServerProcess, blind: str = "", wanted: Wanted | None = None) -> Machine:
+def watched(
+    *servers: ServerProcess,
+    blind: str = "",
+    demos: tuple[int, ...] = (),
+    wanted: Wanted | None = None,
+) -> Machine:
     """What becomes of a look at these processes; one alone is chosen."""
     watch = Watch(wanted or Wanted(), router(), LogState)
     chosen = servers[0] if len(servers) == 1 and watch.wanted.pid is None else None
-    watch.take(ServersSeen(servers, chosen, 1.0, NOON, blind))
+    watch.take(ServersSeen(servers, chosen, 1.0, NOON, blind, demos))
     return watch.machine
 
 
@@ -73,6 +78,10 @@ BLIND = "/proc is mounted with hidepid: only own processes are seen; run it with
     [
         (watched(), "no server is running, so no log is read"),
         (watched(blind=BLIND), f"no server is seen: {BLIND}"),
+        (watched(demos=(300, 301)),
+         "no server is running but a demo's (300, 301): --pid 300 looks at it"),
+        (watched(server(), other(5), demos=(300,)),
+         "2 servers run (4711, 5) and none is chosen: press c, or --pid"),
         (watched(wanted=Wanted(pid=99)),
          "process 99 is not there; without --pid ds4top finds the server"),
         (watched(server(), other(5)),

@@ -126,6 +126,7 @@ def test_every_state_is_as_the_schema_says(state: str) -> None:
     found = told(model_in(state))
     assert faults(found) == []
     assert found["server"]["state"] == state
+    assert (found["server"]["load"] is None) is (state != "loading")
 
 
 LEVELS = {
@@ -190,7 +191,7 @@ def line_of(model: Model, alerts: tuple[Alert, ...] = ()) -> str:
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ("loading", "load ok"),
+        ("loading", "load 100% ok"),
         ("idle", "idle 24.0G ok"),
         ("decode", "dec 14.0t/s 109/100K short 24.0G ok"),
         ("stopped", "down clean stop 24.0G ok"),
@@ -203,6 +204,15 @@ def test_lines(state: str, words: str) -> None:
     model.machine.memory.headroom = None if state == "loading" else gib(24)
     model.machine.memory.projected = None
     assert line_of(model) == words
+
+
+def test_a_demo_that_runs_is_told_where_there_is_no_server() -> None:
+    model = model_in("absent", process=False)
+    assert line_of(model) == "none 24.0G unknown"
+    model.machine.demos = (20672,)
+    assert line_of(model) == "none but demo 20672 24.0G unknown"
+    found = told(model)
+    assert (found["server"], found["level"]) == (None, "unknown")
 
 
 counts = st.integers(0, 10**9)

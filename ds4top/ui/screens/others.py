@@ -177,8 +177,8 @@ class Day(Page):
 
         app = self.ds4top
         model = app.model
-        of = (id(model.log), model.log.version, self.size.width)
-        is_new = of[::2] != self._made_of[::2]
+        of = (id(model.log), self.size.width, model.past_alerts, model.log.version)
+        is_new = of[:-1] != self._made_of[:-1]
         if is_new or (of != self._made_of and abs(model.now - self._made_at) >= _DAY_S):
             self._made_of, self._made_at = of, model.now
             self._made = day_rows(model, self.size.width, app.look.charset)
