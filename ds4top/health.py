@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ds4top.core.keymap import DEFAULT_KEYS, Keys
+from ds4top.core.logplace import COPY_PANE
 from ds4top.core.machine import Machine
 from ds4top.core.model import SourceHealth
 from ds4top.core.units import count_of
@@ -16,7 +18,12 @@ REPLAYED = ("process", "memory", "GPU (NVML)", "KV directory", "/v1/models", "/m
 
 
 def log_health(
-    error: SourceError | None, broken: str, name: str, age_s: float | None, machine: Machine
+    error: SourceError | None,
+    broken: str,
+    name: str,
+    age_s: float | None,
+    machine: Machine,
+    keys: Keys = DEFAULT_KEYS,
 ) -> SourceHealth:
     """Of the log: what is wrong with it, else where it is read, else why there is none."""
     if error is not None:
@@ -27,20 +34,22 @@ def log_health(
         return SourceHealth("log", "ok", name, age_s)
     server = machine.server
     if server is None:
-        return SourceHealth("log", "missing", no_server(machine))
+        return SourceHealth("log", "missing", no_server(machine, keys))
     place = server.log
-    mend = f"; {place.mend}" if place.mend else ""
+    press = f"press {keys['log.copy_pane']}: " if place.mend == COPY_PANE else ""
+    mend = f"; {press}{place.mend}" if place.mend else ""
     return SourceHealth("log", "missing", f"{place.detail}{mend}")
 
 
-def no_server(machine: Machine) -> str:
+def no_server(machine: Machine, keys: Keys = DEFAULT_KEYS) -> str:
     """Why no server is watched, and what to do about it."""
     if machine.absent_pid is not None:
         return f"process {machine.absent_pid} is not there; without --pid ds4top finds the server"
     if machine.servers:
         pids = ", ".join(str(each.target.pid) for each in machine.servers)
         run = "server runs" if len(machine.servers) == 1 else "servers run"
-        return f"{len(machine.servers)} {run} ({pids}) and none is chosen: press c, or --pid"
+        found = f"{len(machine.servers)} {run} ({pids})"
+        return f"{found} and none is chosen: press {keys['server.choose']}, or --pid"
     if machine.blind:
         return f"no server is seen: {machine.blind}"
     return "no server is running, so no log is read"
@@ -103,7 +112,7 @@ def replayed(machine: Machine) -> list[SourceHealth]:
     ]
 
 
-def details_of(machine: Machine) -> dict[str, str]:
+def details_of(machine: Machine, keys: Keys = DEFAULT_KEYS) -> dict[str, str]:
     """What each source has, in a few words."""
     details: dict[str, str] = {}
     server, vitals = machine.server, machine.vitals
@@ -111,7 +120,7 @@ def details_of(machine: Machine) -> dict[str, str]:
         denied = f"; not readable: {', '.join(server.denied)}" if server.denied else ""
         details["process"] = f"{server.target.comm} {server.target.pid}{denied}"
     elif machine.servers or machine.absent_pid is not None or machine.blind:
-        details["process"] = no_server(machine)
+        details["process"] = no_server(machine, keys)
     else:
         details["process"] = "no ds4-server or llama-server runs here"
     if vitals is not None:

@@ -264,10 +264,12 @@ class Session:
             model.source = address.name if address is not None else ""
         if self._watch is not None:
             model.machine.kernel_route = self._watch.kernel_route
-        found = [health.log_health(error, self._breaks, model.source, age, model.machine)]
+        found = [
+            health.log_health(error, self._breaks, model.source, age, model.machine, model.keys)
+        ]
         if not isinstance(self.source, LogRouter):
             return (*found, *health.replayed(model.machine))
-        details = health.details_of(model.machine)
+        details = health.details_of(model.machine, model.keys)
         if self._keep is not None:
             details[self._keep.name] = self._keep.detail()
         beats = self.supervisor.beats()

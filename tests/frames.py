@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from rich.style import Style
 
+from ds4top.core.logplace import COPY_PANE
 from ds4top.core.machine import Machine
 from ds4top.core.model import SourceHealth
 from ds4top.core.plan import Target
@@ -168,6 +169,7 @@ STATES: dict[str, Callable[[], Session]] = {
         LogPlace("terminal", "its log is on the terminal /dev/pts/3",
                  mend="start it with 2>> server.log")
     ),
+    "log in a tmux pane": lambda: _with_server(LogPlace("tmux", "tmux pane %3", mend=COPY_PANE)),
     "another user's server": lambda: _with_server(
         LogPlace("unknown", "its standard error may not be looked at"), denied=_OWN
     ),

@@ -7,6 +7,7 @@ from datetime import tzinfo
 
 from ds4top.core.deeds import Deed, PastDeed, Startable
 from ds4top.core.kept import NOTHING_KEPT, Kept, last_starts
+from ds4top.core.keymap import DEFAULT_KEYS, Keys
 from ds4top.core.machine import Machine
 from ds4top.core.state import LogState
 
@@ -71,6 +72,8 @@ class Model:
     flags: frozenset[str] = frozenset()
     details: dict[str, str] = field(default_factory=dict)
     kept: Kept = NOTHING_KEPT
+    keys: Keys = DEFAULT_KEYS
+    """What texts call a key: as bound now."""
 
     @property
     def past_starts_s(self) -> dict[str, float]:

@@ -80,7 +80,7 @@ def main(args: argparse.Namespace) -> int:
         return 0
     if args.what == "init":
         return _init(path)
-    from ds4top.view.keymap import ACTIONS
+    from ds4top.core.keymap import ACTIONS
 
     config = load(args.config, os.environ, {}, ACTIONS)
     rows = shown(config)

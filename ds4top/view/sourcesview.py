@@ -90,7 +90,7 @@ def _servers(model: Model, width: int) -> list[Row]:
     widths = server_widths(width)
     rows = [
         row(""),
-        row((" SERVERS", "title"), ("   c chooses one", "dim")),
+        row((" SERVERS", "title"), (f"   {model.keys['server.choose']} chooses one", "dim")),
         row("   ", columns([(head, "header") for head in SERVER_HEADS], widths)),
     ]
     watched = machine.server.target if machine.server is not None else None

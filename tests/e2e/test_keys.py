@@ -12,7 +12,7 @@ import pytest
 from terminal import SIM_SHORT, Terminal, ds4top, environment
 from tmux_pane import Pane
 
-from ds4top.view.keymap import COMMANDS
+from ds4top.core.keymap import COMMANDS
 
 VIEWS = ("live", "requests", "kv", "memory", "launch", "log", "day", "sources")
 AT_THE_END = ds4top("--replay", SIM_SHORT, "--speed", "1000")

@@ -8,10 +8,12 @@ from datetime import UTC
 import pytest
 
 from ds4top import health
+from ds4top.core.keymap import Keys
+from ds4top.core.logplace import COPY_PANE
 from ds4top.core.machine import Machine
 from ds4top.core.model import Model, SourceHealth
 from ds4top.core.plan import Target
-from ds4top.core.process import ServerProcess
+from ds4top.core.process import LogPlace, ServerProcess
 from ds4top.core.state import LogState
 from ds4top.sources.find import ServersSeen
 from ds4top.sources.look import Look
@@ -82,6 +84,18 @@ BLIND = "/proc is mounted with hidepid: only own processes are seen; run it with
 def test_why_no_server_is_watched(machine: Machine, words: str) -> None:
     found = health.log_health(None, "", "", None, machine)
     assert (found.state, found.detail) == ("missing", words)
+
+
+def test_keys_are_called_as_they_are_bound() -> None:
+    keys = Keys({"server.choose": "ctrl+o", "log.copy_pane": "f6"})
+    several = watched(server(), other(5))
+    assert health.log_health(None, "", "", None, several, keys).detail.endswith(
+        "none is chosen: press ctrl+o, or --pid"
+    )
+    pane = watched(replace(server(), log=LogPlace("tmux", "tmux pane %3", mend=COPY_PANE)))
+    assert health.log_health(None, "", "", None, pane, keys).detail == (
+        "tmux pane %3; press F6: tmux copies the pane to a file"
+    )
 
 
 def test_a_process_that_was_named_and_is_there_is_not_missing() -> None:
