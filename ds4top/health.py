@@ -63,6 +63,13 @@ _ABSENT = {
 _NOT_SHOWN = frozenset({"log", "vitals"})
 
 
+def paced(beat: Beat | None) -> tuple[float | None, float | None]:
+    """Milliseconds of its last turn, and seconds from one to the next."""
+    if beat is None or not beat.turns:
+        return None, None
+    return beat.cost_s * 1000, beat.interval_s
+
+
 def others(
     errors: Mapping[str, SourceError],
     beats: Mapping[str, Beat],
@@ -75,22 +82,22 @@ def others(
         if name in _NOT_SHOWN:
             continue
         beat, error = beats.get(name), errors.get(name)
-        cost_ms = beat.cost_s * 1000 if beat is not None else None
+        cost_ms, every_s = paced(beat)
         age_s = None
         if beat is not None and beat.last_ok_t is not None:
             age_s = max(now - beat.last_ok_t, 0.0)
         if error is not None:
             state = _STATES.get(error.kind, "error")
-            found.append(SourceHealth(name, state, error.message, age_s, cost_ms))
+            found.append(SourceHealth(name, state, error.message, age_s, cost_ms, every_s))
         elif beat is not None and beat.state == "reading" and now - beat.t > STUCK_S:
             words = f"no answer for {now - beat.t:.0f} s; everything else goes on"
-            found.append(SourceHealth(name, "stale", words, age_s, cost_ms))
+            found.append(SourceHealth(name, "stale", words, age_s, cost_ms, every_s))
         elif beat is None:
             found.append(SourceHealth(name, "missing", _ABSENT[name]))
         elif beat.last_ok_t is None:
-            found.append(SourceHealth(name, "missing", "not read yet", age_s, cost_ms))
+            found.append(SourceHealth(name, "missing", "not read yet", age_s, cost_ms, every_s))
         else:
-            found.append(SourceHealth(name, "ok", details.get(name, ""), age_s, cost_ms))
+            found.append(SourceHealth(name, "ok", details.get(name, ""), age_s, cost_ms, every_s))
     return found
 
 

@@ -46,9 +46,8 @@ def load(
     config = settle(
         flags=flags, environment=environment, text=text, name=str(path), actions=actions
     )
-    if trouble is None:
-        return config
-    return Config(config.values, config.keys, (trouble, *config.problems))
+    problems = config.problems if trouble is None else (trouble, *config.problems)
+    return Config(config.values, config.keys, problems, str(path))
 
 
 def write_new(path: Path, text: str) -> None:

@@ -158,6 +158,16 @@ class Ds4top(Keeping, Previewing, App[None]):
             self._alerts = self._alert_book.update(facts, self.model.now)
         return self._alerts
 
+    @property
+    def ticking(self) -> bool:
+        """Whether time moves by itself, and not by a test."""
+        return self._ticking
+
+    @property
+    def written_bytes(self) -> int | None:
+        """What the terminal was given so far; ``None`` where there is none."""
+        return self._driver.written_bytes if isinstance(self._driver, CleanDriver) else None
+
     # life ----------------------------------------------------------------------------------
 
     def get_theme_variable_defaults(self) -> dict[str, str]:

@@ -12,13 +12,14 @@ from ds4top.core.lint import Finding, Judged, facts_of, judge, lint
 from ds4top.core.lint_facts import LintFacts
 from ds4top.core.lint_seen import with_seen
 from ds4top.core.model import Model
+from ds4top.core.process import ServerProcess
 from ds4top.core.state import Life
 from ds4top.core.units import fmt_duration
 from ds4top.view.past import past_rows
 from ds4top.view.text import Part, Row, columns, row
 
-_STYLES = {"bad": "crit", "warning": "warn", "note": "text", "good": "ok"}
-_MARKS = {"bad": "!!", "warning": "!", "note": "·", "good": "✓"}
+STYLES = {"bad": "crit", "warning": "warn", "note": "text", "good": "ok"}
+MARKS = {"bad": "!!", "warning": "!", "note": "·", "good": "✓"}
 
 
 def effective(model: Model) -> tuple[Setting, ...]:
@@ -33,15 +34,30 @@ def effective(model: Model) -> tuple[Setting, ...]:
 
 
 def findings(model: Model, found: tuple[Setting, ...]) -> tuple[Finding, ...]:
-    """What the rules say, the worst first."""
+    """What the rules say, the worst first; nothing where no process is seen."""
+    return _findings(model, found) if model.machine.server is not None else ()
+
+
+def findings_seen(model: Model) -> tuple[Finding, ...]:
+    """The same where only a log is seen: a rule that has no facts says nothing."""
+    return _findings(model, effective(model))
+
+
+def _findings(model: Model, found: tuple[Setting, ...]) -> tuple[Finding, ...]:
+    server = model.machine.server
+    base = _facts_of(model, server) if server is not None else LintFacts()
+    spec = LaunchSpec()
+    if server is not None:
+        spec = LaunchSpec(server.argv, server.env, server.cwd, server.exe)
+    llama = server is not None and server.flavour == "llama.cpp"
+    return lint(facts_of(found, spec, with_seen(base, model), llama=llama))
+
+
+def _facts_of(model: Model, server: ServerProcess) -> LintFacts:
     machine = model.machine
-    server = machine.server
-    if server is None:
-        return ()
-    spec = LaunchSpec(server.argv, server.env, server.cwd, server.exe)
     residency, _ = machine.residency(model.log)
     sample, kv = machine.memory.sample, machine.kv
-    base = LintFacts(
+    return LintFacts(
         pid=server.target.pid,
         model_bytes=server.model_bytes,
         total_bytes=sample.total_bytes if sample else None,
@@ -56,8 +72,6 @@ def findings(model: Model, found: tuple[Setting, ...]) -> tuple[Finding, ...]:
         supervisor=server.owner.kind,
         log_path=server.log.path,
     )
-    llama = server.flavour == "llama.cpp"
-    return lint(facts_of(found, spec, with_seen(base, model), llama=llama))
 
 
 def judged(model: Model) -> tuple[tuple[Judged, ...], tuple[Finding, ...]]:
@@ -109,7 +123,7 @@ def launch_rows(model: Model, width: int) -> list[Row]:
     worth = [each for each in said if each.severity != "good"]
     out += [row(""), row((" VERDICT", "title"), f"   {len(worth)} to look at")]
     for each in worth:
-        mark = (f"  {_MARKS[each.severity]:<3}", _STYLES[each.severity])
+        mark = (f"  {MARKS[each.severity]:<3}", STYLES[each.severity])
         if len(each.named) + len(each.why) + 7 <= width:
             out.append(row(mark, each.named, (f": {each.why}", "dim")))
         else:
@@ -146,7 +160,7 @@ _ORIGIN, _VALUE, _DETAIL = 13, 22, 18
 
 def _setting(each: Judged, widths: tuple[int, ...]) -> Row:
     setting = each.setting
-    style = _STYLES.get(each.verdict or "", "value")
+    style = STYLES.get(each.verdict or "", "value")
     default = f"default {setting.default}" if setting.default is not None else ""
     cells: list[Part] = [
         setting.name,

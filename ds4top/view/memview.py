@@ -13,6 +13,7 @@ from ds4top.core.units import count_of, fmt_age, fmt_gib, fmt_k
 from ds4top.view.coldstart import start_section
 from ds4top.view.compose import column_width, page
 from ds4top.view.look import Look
+from ds4top.view.memlog import log_rows
 from ds4top.view.memory import (
     NEXT_TOKENS,
     PARTS,
@@ -43,13 +44,13 @@ def memory_view(
     machine = model.machine
     parts = machine.parts(model.log)
     if parts is None or machine.memory.sample is None:
-        return (
+        unseen: list[Row] = [
             row((" MEMORY", "title")),
-            row(""),
             row((f"  headroom {why_no_memory(model)}", "dim")),
             row(("  by the log  ", "label"), by_log(model)),
             *_kills(model),
-        )
+        ]
+        return page([*unseen, *log_rows(model)], width, look.charset)
     residency, why = machine.residency(model.log)
     head: list[Row] = [
         row((" MEMORY", "title"), f"   {fmt_gib(parts.total, unit=True)}   ", (residency, "value"),

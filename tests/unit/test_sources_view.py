@@ -129,7 +129,9 @@ def test_details_are_wrapped_not_cut(width: int) -> None:
     texts = [row_text(each) for each in rows]
     assert texts[2].split()[:4][0:2] == ["KV", "directory"]
     end = texts.index("")
-    joined = " ".join(" ".join(text[36 if width < 90 else 45 :].split()) for text in texts[2:end])
+    joined = " ".join(
+        " ".join(text[{60: 36, 80: 36, 120: 60}[width] :].split()) for text in texts[2:end]
+    )
     assert joined == detail
     assert all(row_width(each) <= width for each in rows[:3])
     assert ("1.2" in texts[2]) is (width >= 90)

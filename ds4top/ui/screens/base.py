@@ -98,6 +98,11 @@ class View(TightPaint):
         if not frozen:
             self.show_body()
 
+    @property
+    def roomy(self) -> bool:
+        """Whether the screen is both wide and high: then there is room for what is looked up."""
+        return self.has_class("-huge") and self.has_class("-vast")
+
     def show_body(self) -> None:
         """Fill the widgets of ``body``."""
 
