@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from ds4top.sources.own import OwnReader
 
 _DAY_S = 10.0
-_TURNS_S = 10.0
+_TURNS_S = 15.0
 _OWN_S = 0.9
 _FRAME = 4
 """Rows of a screen that are not the view's own: header, message, footer, a gap."""
+_ONE = 20
+"""Rows that one request in full is given beside the table."""
 _TURNS = 16
 """Rows of the turns below the requests."""
 _CHART = 8
@@ -74,7 +76,7 @@ class Requests(RequestTable):
         wanted = None
         if self.roomy and self.shown_requests:
             # By steps of two rows, since another height draws the turns anew.
-            count = -(-max(len(self.shown_requests) + 1, len(self._one.rows)) // 2) * 2
+            count = max(-(-(len(self.shown_requests) + 1) // 2) * 2, _ONE)
             wanted = count if count < self.size.height - _FRAME - _TURNS else None
         height = self._pair.styles.height
         if (None if height is None or not height.is_cells else height.value) != wanted:
