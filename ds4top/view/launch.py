@@ -166,7 +166,8 @@ def _setting(each: Judged, widths: tuple[int, ...]) -> Row:
         setting.name,
         (setting.value if setting.value is not None else "–", style),
         (setting.origin, "dim"),
-        (setting.detail or default, "dim"),
+        # Of a default its value says all: there is room for what it is.
+        (setting.detail or (default if setting.given else setting.help or default), "dim"),
     ]
     return row("  ", columns(cells, widths))
 

@@ -22,7 +22,7 @@ def own_rows(own: OwnCost | None, sources: Sequence[str], width: int) -> list[Ro
     rows = [row(""), row((" DS4TOP", "title"), ("   its own cost", "dim"))]
     if own is None:
         return [*rows, row(("  looked at while this view is shown", "dim"))]
-    over = f"over {fmt_duration(round(own.span_s) or None)}"
+    over = f"over {fmt_num(round(own.span_s) or None, 0, 's')}"
     mean = own.cpu_s / own.up_s if own.up_s else None
     rate = None if own.written_per_min is None else own.written_per_min / 1024
     stored, unit = _bytes(own.stored_bytes)
@@ -55,8 +55,9 @@ def own_rows(own: OwnCost | None, sources: Sequence[str], width: int) -> list[Ro
 
 def _ago(own: OwnCost) -> str:
     # By the minute: seconds would be painted anew for nothing.
-    up_s = own.up_s
-    return "<1 m" if up_s is not None and up_s < 60 else fmt_duration(up_s and up_s // 60 * 60)
+    if own.up_s is None or own.up_s >= 3_600:
+        return fmt_duration(own.up_s)
+    return f"{int(own.up_s) // 60 or '<1'} m"
 
 
 def _threads(own: OwnCost, sources: Sequence[str]) -> list[Part]:

@@ -163,10 +163,10 @@ def test_how_it_is_said() -> None:
     assert [row_text(each).rstrip() for each in own_rows(own, ["log"], 98)] == [
         "",
         " DS4TOP   its own cost",
-        "  cpu        1.2 % of a core over 1 m 00 s   51 s since its start 1 h 12 m ago, 1.2 %",
+        "  cpu        1.2 % of a core over 60 s   51 s since its start 1 h 12 m ago, 1.2 %",
         "  threads    0.9 % screen   0.1 % vitals",
         "  memory      45.0 MiB resident   at most 48.0",
-        "  terminal    89.2 KiB a minute over 1 m 00 s   6.00 MiB written in all",
+        "  terminal    89.2 KiB a minute over 60 s   6.00 MiB written in all",
         "  storage      4.0 KiB written in all",
         "  open          19 files   9 threads",
     ]

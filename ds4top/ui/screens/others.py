@@ -231,7 +231,7 @@ class Sources(Page):
     def __init__(self) -> None:
         super().__init__()
         self._reader: OwnReader | None = None
-        self._looked_t = float("-inf")
+        self._looked_t = self._looked_at = float("-inf")
         self._settings: tuple[int, list[Row]] = (0, [])
 
     def rows(self) -> tuple[Row, ...]:
@@ -244,10 +244,15 @@ class Sources(Page):
         return sources_view(app.model, width, app.look.charset, self._settings[1])
 
     def show_body(self) -> None:
-        """Look at ds4top itself, which nobody does while this is hidden, and show all of it."""
+        """Look at ds4top itself, which nobody does while this is hidden, and show all of it.
+
+        While a replay stands still, so does this.
+        """
         app, now = self.ds4top, time.monotonic()
-        if app.ticking and now - self._looked_t >= _OWN_S:
-            self._looked_t = now
+        replay = app.model.replay
+        at = replay.position_s if replay is not None else now
+        if app.ticking and now - self._looked_t >= _OWN_S and at != self._looked_at:
+            self._looked_t, self._looked_at = now, at
             if self._reader is None:
                 from ds4top.sources.own import OwnReader
 
