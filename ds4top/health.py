@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ds4top.core.keymap import DEFAULT_KEYS, Keys
 from ds4top.core.launch_units import UnitSeen
+from ds4top.core.logplace import COPY_PANE
 from ds4top.core.machine import Machine
 from ds4top.core.model import SourceHealth
 from ds4top.core.units import count_of, fmt_duration
@@ -17,7 +19,12 @@ REPLAYED = ("process", "memory", "GPU (NVML)", "KV directory", "/v1/models", "/m
 
 
 def log_health(
-    error: SourceError | None, broken: str, name: str, age_s: float | None, machine: Machine
+    error: SourceError | None,
+    broken: str,
+    name: str,
+    age_s: float | None,
+    machine: Machine,
+    keys: Keys = DEFAULT_KEYS,
 ) -> SourceHealth:
     """Of the log: what is wrong with it, else where it is read, else why there is none."""
     if error is not None:
@@ -28,20 +35,22 @@ def log_health(
         return SourceHealth("log", "ok", name, age_s)
     server = machine.server
     if server is None:
-        return SourceHealth("log", "missing", no_server(machine))
+        return SourceHealth("log", "missing", no_server(machine, keys))
     place = server.log
-    mend = f"; {place.mend}" if place.mend else ""
+    press = f"press {keys['log.copy_pane']}: " if place.mend == COPY_PANE else ""
+    mend = f"; {press}{place.mend}" if place.mend else ""
     return SourceHealth("log", "missing", f"{place.detail}{mend}")
 
 
-def no_server(machine: Machine) -> str:
+def no_server(machine: Machine, keys: Keys = DEFAULT_KEYS) -> str:
     """Why no server is watched, and what to do about it."""
     if machine.absent_pid is not None:
         return f"process {machine.absent_pid} is not there; without --pid ds4top finds the server"
     if machine.servers:
         pids = ", ".join(str(each.target.pid) for each in machine.servers)
         run = "server runs" if len(machine.servers) == 1 else "servers run"
-        return f"{len(machine.servers)} {run} ({pids}) and none is chosen: press c, or --pid"
+        found = f"{len(machine.servers)} {run} ({pids})"
+        return f"{found} and none is chosen: press {keys['server.choose']}, or --pid"
     if machine.blind:
         return f"no server is seen: {machine.blind}"
     if machine.demos:
@@ -63,6 +72,13 @@ _ABSENT = {
 _NOT_SHOWN = frozenset({"log", "vitals"})
 
 
+def paced(beat: Beat | None) -> tuple[float | None, float | None]:
+    """Milliseconds of its last turn, and seconds from one to the next."""
+    if beat is None or not beat.turns:
+        return None, None
+    return beat.cost_s * 1000, beat.interval_s
+
+
 def others(
     errors: Mapping[str, SourceError],
     beats: Mapping[str, Beat],
@@ -75,22 +91,22 @@ def others(
         if name in _NOT_SHOWN:
             continue
         beat, error = beats.get(name), errors.get(name)
-        cost_ms = beat.cost_s * 1000 if beat is not None else None
+        cost_ms, every_s = paced(beat)
         age_s = None
         if beat is not None and beat.last_ok_t is not None:
             age_s = max(now - beat.last_ok_t, 0.0)
         if error is not None:
             state = _STATES.get(error.kind, "error")
-            found.append(SourceHealth(name, state, error.message, age_s, cost_ms))
+            found.append(SourceHealth(name, state, error.message, age_s, cost_ms, every_s))
         elif beat is not None and beat.state == "reading" and now - beat.t > STUCK_S:
             words = f"no answer for {now - beat.t:.0f} s; everything else goes on"
-            found.append(SourceHealth(name, "stale", words, age_s, cost_ms))
+            found.append(SourceHealth(name, "stale", words, age_s, cost_ms, every_s))
         elif beat is None:
             found.append(SourceHealth(name, "missing", _ABSENT[name]))
         elif beat.last_ok_t is None:
-            found.append(SourceHealth(name, "missing", "not read yet", age_s, cost_ms))
+            found.append(SourceHealth(name, "missing", "not read yet", age_s, cost_ms, every_s))
         else:
-            found.append(SourceHealth(name, "ok", details.get(name, ""), age_s, cost_ms))
+            found.append(SourceHealth(name, "ok", details.get(name, ""), age_s, cost_ms, every_s))
     return found
 
 
@@ -125,7 +141,7 @@ def _unit_words(unit: UnitSeen | None) -> str:
     return f"; {count_of(len(unit.files), 'unit file')}{words}" if unit.files else words
 
 
-def details_of(machine: Machine) -> dict[str, str]:
+def details_of(machine: Machine, keys: Keys = DEFAULT_KEYS) -> dict[str, str]:
     """What each source has, in a few words."""
     details: dict[str, str] = {}
     server, vitals = machine.server, machine.vitals
@@ -133,7 +149,7 @@ def details_of(machine: Machine) -> dict[str, str]:
         denied = f"; not readable: {', '.join(server.denied)}" if server.denied else ""
         details["process"] = f"{server.target.comm} {server.target.pid}{denied}"
     elif machine.servers or machine.absent_pid is not None or machine.blind or machine.demos:
-        details["process"] = no_server(machine)
+        details["process"] = no_server(machine, keys)
     else:
         details["process"] = "no ds4-server or llama-server runs here"
     if vitals is not None:

@@ -15,12 +15,12 @@ from ds4top import exits
 from ds4top.archive.paths import state_dir
 from ds4top.cli import zone_of
 from ds4top.core.config import Config, Scalar
+from ds4top.core.keymap import ACTIONS
 from ds4top.core.process import DEMO_MARK
 from ds4top.reach.choice import wanted_of
 from ds4top.reach.configfile import load
 from ds4top.session import ActingPlace, Session, live, replay
 from ds4top.sources.base import SourceFault
-from ds4top.view.keymap import ACTIONS
 from ds4top.view.look import Look
 from ds4top.view.text import ASCII, UNICODE
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import tzinfo
 from pathlib import Path
 from threading import Event as StopEvent
@@ -263,13 +264,17 @@ class Session:
             model.source = address.name if address is not None else ""
         if self._watch is not None:
             model.machine.kernel_route = self._watch.kernel_route
-        found = [health.log_health(error, self._breaks, model.source, age, model.machine)]
+        found = [
+            health.log_health(error, self._breaks, model.source, age, model.machine, model.keys)
+        ]
+        beats = self.supervisor.beats()
+        cost_ms, every_s = health.paced(beats.get(self.source.name))
+        found[0] = replace(found[0], cost_ms=cost_ms, every_s=every_s)
         if not isinstance(self.source, LogRouter):
             return (*found, *health.replayed(model.machine))
-        details = health.details_of(model.machine)
+        details = health.details_of(model.machine, model.keys)
         if self._keep is not None:
             details[self._keep.name] = self._keep.detail()
-        beats = self.supervisor.beats()
         found += health.others(self._errors, beats, details, self.clock.monotonic())
         if self._not_kept:
             found.append(health.not_kept(self._not_kept))

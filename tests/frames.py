@@ -18,10 +18,13 @@ from typing import NamedTuple
 
 from rich.style import Style
 
+from ds4top.archive.paths import KEPT
 from ds4top.core.helptext import parse_help
 from ds4top.core.launch_units import UnitSeen, units_of
+from ds4top.core.logplace import COPY_PANE
 from ds4top.core.machine import Machine
 from ds4top.core.model import SourceHealth
+from ds4top.core.own import OwnCost, OwnFile
 from ds4top.core.plan import Target
 from ds4top.core.process import LogPlace, Owner, ServerProcess
 from ds4top.demo import FLAGS
@@ -71,10 +74,36 @@ def demo(seconds: float | None = None) -> Session:
     # A name that is the same in every run.
     session.model.source = "demo.jsonl"
     session.model.demo, session.model.speed, session.model.flags = "demo ×8", SPEED, FLAGS
+    session.model.own = OWN
     if seconds is not None:
         advance(session, seconds)
     return session
 
+
+OWN = OwnCost(
+    span_s=60.0,
+    cpu_share=0.0124,
+    cpu_s=51.2,
+    up_s=4_320.0,
+    threads={"MainThread": 0.0091, "src-replay": 0.0021, "src-vitals": 0.0008, "textual": 0.0001},
+    thread_count=9,
+    rss_bytes=47_710_208,
+    rss_peak_bytes=50_331_648,
+    open_files=19,
+    written_bytes=6_291_456,
+    written_per_min=91_340.0,
+    stored_bytes=413_696,
+    folder="/home/spark/.local/state/ds4top",
+    files=tuple(
+        OwnFile(name, holds, size)
+        for (name, holds), size in zip(
+            KEPT,
+            (8_388_608, 1_048_576, 912, None, 61, 11_204, 20_971_520, None, 48_213),
+            strict=True,
+        )
+    ),
+)
+"""What ds4top itself might cost."""
 
 _heard: dict[int, list[bytes]] = {}
 """Bytes of logs that were played before there was an app to show them."""
@@ -85,6 +114,15 @@ def advance(session: Session, seconds: float) -> None:
     assert session.replay_clock is not None
     session.on_log = session.on_log or _heard.setdefault(id(session), []).append
     session.pump(session.source.read_to(session.replay_clock.begin + seconds))  # type: ignore[union-attr]
+
+
+def example() -> Session:
+    """The example log, played to its end: a log alone."""
+    session = replay(str(LOG), tz=UTC, year=YEAR, fixed=True)
+    session.source.open()
+    session.model.own = OWN
+    advance(session, 86_400.0)
+    return session
 
 
 def log_of(lines: Iterable[str], quiet_s: float = 0.0) -> Session:
@@ -203,6 +241,7 @@ STATES: dict[str, Callable[[], Session]] = {
         LogPlace("terminal", "its log is on the terminal /dev/pts/3",
                  mend="start it with 2>> server.log")
     ),
+    "log in a tmux pane": lambda: _with_server(LogPlace("tmux", "tmux pane %3", mend=COPY_PANE)),
     "another user's server": lambda: _with_server(
         LogPlace("unknown", "its standard error may not be looked at"), denied=_OWN
     ),

@@ -12,8 +12,8 @@ from pathlib import Path
 from argparse_manpage.manpage import Manpage
 
 from ds4top.core.config import OPTIONS, SECTIONS, to_toml
+from ds4top.core.keymap import COMMANDS, GROUPS, key_label
 from ds4top.parsers import whole_parser
-from ds4top.view.keymap import COMMANDS, GROUPS, key_label
 
 PAGE = Path(__file__).resolve().parent.parent / "ds4top" / "data" / "ds4top.1"
 

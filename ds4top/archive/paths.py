@@ -11,10 +11,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 BLACK_BOX = "blackbox.ring"
+CHOICE = "choice.json"
+EXPORTS = "exports"
 HISTORY = "history.sqlite"
 JOURNAL = "journal.jsonl"
 PARKED = "parked.json"
 HELPS = "help"
+KEPT: tuple[tuple[str, str], ...] = (
+    (HISTORY, "requests, samples, starts, headroom: 90 days"),
+    (BLACK_BOX, "the last ten minutes, for a death without a word"),
+    (JOURNAL, "what was done to the server"),
+    (PARKED, "the way back to what was parked"),
+    (CHOICE, "the server that was chosen last"),
+    (HELPS, "the --help of each build that was seen"),
+    ("logs", "of servers that ds4top started"),
+    ("panes", "copies of tmux panes"),
+    (EXPORTS, "views that were exported, pictures"),
+)
+"""What lies in the folder, and what it holds."""
 
 
 def state_dir(environment: Mapping[str, str]) -> Path | None:

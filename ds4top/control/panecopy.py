@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ds4top.archive.paths import private_folder
-from ds4top.core.logplace import pipe_command
+from ds4top.core.logplace import COPY_PANE, pipe_command
 from ds4top.core.plan import Target
 from ds4top.core.process import ServerProcess
 from ds4top.sources.ask import Answer, Ask, ask
@@ -30,7 +30,7 @@ def pane_to_copy(server: ServerProcess | None) -> str:
         return "its log is in no tmux pane"
     if place.path is not None:
         return f"its pane is copied to {place.path} already"
-    return "" if place.mend.startswith("press") else "its pane is piped elsewhere already"
+    return "" if place.mend == COPY_PANE else "its pane is piped elsewhere already"
 
 
 def copy_path(folder: Path, target: Target) -> str | None:

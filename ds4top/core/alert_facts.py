@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ds4top.core.keymap import DEFAULT_KEYS, Keys
 from ds4top.core.memory import CRITICAL_BYTES, OK_BYTES
 
 Level = Literal["warning", "critical"]
@@ -100,6 +101,8 @@ class AlertFacts:
     gone_why: str = ""
     gone_clean: bool = False
     clients_gone: int | None = None
+
+    keys: Keys = DEFAULT_KEYS
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,8 @@ def _failed(f: AlertFacts, slack: bool) -> Said | None:
         return None
     if f.state != "failed":
         return CLEAR
-    fix = "see the log (6), then start it again (S)"
+    keys = f.keys
+    fix = f"see the log ({keys['view.log']}), then start it again ({keys['server.start']})"
     return _alert("critical", "the last start failed", f.state_why or "no reason logged", fix)
 
 
@@ -94,9 +95,13 @@ def _headroom(f: AlertFacts, slack: bool) -> Said | None:
     else:
         limit = f.critical_bytes if level == "critical" else f.warning_bytes
         figure += f", below {fmt_gib(limit)} GiB"
-    fix = f"close {f.co_tenant}" if f.co_tenant else "close what shares the memory (4)"
+    fix = f"close {f.co_tenant or _sharers(f)}"
     fix += ", or ds4top restart --mmap" if f.residency == "copy" else ", or a smaller --ctx"
     return _alert(level, what, figure, fix)
+
+
+def _sharers(f: AlertFacts) -> str:
+    return f"what shares the memory ({f.keys['view.memory']})"
 
 
 def _level(f: AlertFacts, judged: int | None, slack: bool) -> MemoryLevel | None:
@@ -120,7 +125,7 @@ def _driver(f: AlertFacts, slack: bool) -> Said | None:
     figure = f"{count} NV_ERR_NO_MEMORY lines" if count else "10 or more lines in 10 s"
     if f.free_bytes is not None:
         figure += f", {fmt_gib(f.free_bytes)} GiB free"
-    fix = "close what shares the memory (4)"
+    fix = f"close {_sharers(f)}"
     return _alert(f.driver_no_memory, "the GPU driver gets no memory", figure, fix)
 
 
@@ -255,7 +260,8 @@ def _silent(f: AlertFacts, slack: bool) -> Said | None:
         return CLEAR
     doing = f" in {f.state}" if f.state else ""
     figure = f"no line for {fmt_duration(f.quiet_s)}{doing}"
-    fix = "is it alive? see its process (5) and its log (6)"
+    process, log = f.keys["view.launch"], f.keys["view.log"]
+    fix = f"is it alive? see its process ({process}) and its log ({log})"
     return _alert("warning", "the log is silent", figure, fix)
 
 
@@ -301,7 +307,7 @@ def _refaults(f: AlertFacts, slack: bool) -> Said | None:
         return CLEAR
     who = f" beside {f.co_tenant}" if f.co_tenant else ""
     figure = f"{rate / 1e6:.0f} MB/s of weights{who}"
-    fix = f"close {f.co_tenant or 'what shares the memory (4)'}, or ds4top restart --no-mmap"
+    fix = f"close {f.co_tenant or _sharers(f)}, or ds4top restart --no-mmap"
     return _alert("warning", "weights are read again from disk", figure, fix)
 
 

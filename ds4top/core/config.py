@@ -98,11 +98,12 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All settings, other keys for actions by id, and what was wrong."""
+    """All settings, other keys for actions by id, what was wrong, and where the file lies."""
 
     values: Mapping[str, Value]
     keys: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    path: str = ""
 
     def text(self, key: str) -> str | None:
         """A text, or ``None`` where it is not set. Raises ``KeyError`` for an unknown key."""

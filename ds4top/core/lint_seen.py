@@ -30,13 +30,17 @@ _LOG_KINDS: Mapping[str, LogKind] = {
 def machine_facts(model: Model) -> LintFacts:
     """What process, memory, GPU, KV directory and supervisor tell of the watched server."""
     machine = model.machine
-    server = machine.server
-    if server is None:
-        return LintFacts()
-    sample, kv, unit = machine.memory.sample, machine.kv, machine.unit
-    life = model.log.life
+    server, life = machine.server, model.log.life
     warnings = life.warnings if life is not None else {}
-    return LintFacts(
+    facts = LintFacts(
+        managed_kv="managed-kv" in warnings if life is not None and life.buffers else None,
+        q8_failed=warnings.get("q8-failed"),
+    )
+    if server is None:
+        return facts
+    sample, kv, unit = machine.memory.sample, machine.kv, machine.unit
+    return replace(
+        facts,
         pid=server.target.pid,
         model_bytes=server.model_bytes,
         model_fs_type=server.model_fs_type,
@@ -55,8 +59,6 @@ def machine_facts(model: Model) -> LintFacts:
         log_kind=_LOG_KINDS.get(server.log.kind),
         log_path=server.log.path,
         gpu_servers=_gpu_servers(model),
-        managed_kv="managed-kv" in warnings if life is not None and life.buffers else None,
-        q8_failed=warnings.get("q8-failed"),
         exe_replaced=server.exe_replaced,
         known_variables=machine.variables,
     )

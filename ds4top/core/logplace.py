@@ -59,6 +59,10 @@ def place_of(link: ErrorLink, owner: Owner) -> LogPlace:
     return LogPlace("unknown", f"its standard error is {target}", mend="ds4top --log FILE")
 
 
+COPY_PANE = "tmux copies the pane to a file"
+"""What mends a log in a tmux pane, by the key ``log.copy_pane``."""
+
+
 def _file(link: ErrorLink) -> LogPlace:
     name = link.target.removesuffix(_DELETED)
     through = f"/proc/{link.pid}/fd/2"
@@ -84,7 +88,7 @@ def _terminal(link: ErrorLink, target: str) -> LogPlace:
     if link.pane_piped:
         detail, mend = f"{name}, piped elsewhere already", "ds4top --log FILE"
     else:
-        detail, mend = name, "press l: tmux copies the pane to a file"
+        detail, mend = name, COPY_PANE
     return LogPlace("tmux", detail, mend=mend, **pane)  # type: ignore[arg-type]
 
 

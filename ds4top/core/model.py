@@ -9,19 +9,25 @@ from ds4top.core.alertlog import PastAlert
 from ds4top.core.alerts import Alert
 from ds4top.core.deeds import Deed, PastDeed, Startable
 from ds4top.core.kept import NOTHING_KEPT, Kept, last_starts
+from ds4top.core.keymap import DEFAULT_KEYS, Keys
 from ds4top.core.machine import Machine
+from ds4top.core.own import OwnCost
 from ds4top.core.state import LogState
 
 
 @dataclass(frozen=True, slots=True)
 class SourceHealth:
-    """One source: ``ok``, ``missing``, ``denied``, ``error`` or ``stale``, why, and its age."""
+    """One source: ``ok``, ``missing``, ``denied``, ``error`` or ``stale``, why, and its age.
+
+    ``cost_ms``: processor time of its last turn; ``every_s``: its pace, 0 as soon as there is more.
+    """
 
     name: str
     state: str
     detail: str
     age_s: float | None = None
     cost_ms: float | None = None
+    every_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,10 @@ class Model:
     """Those that stood at the last tick, the worst first."""
     past_alerts: tuple[PastAlert, ...] = ()
     """Those that the history holds, oldest first."""
+    own: OwnCost | None = None
+    """What ds4top itself costs: while somebody looks at it."""
+    keys: Keys = DEFAULT_KEYS
+    """What texts call a key: as bound now."""
 
     @property
     def past_starts_s(self) -> dict[str, float]:

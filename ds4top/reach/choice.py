@@ -10,12 +10,11 @@ import os
 from collections.abc import Mapping
 
 from ds4top.archive.files import write_private
-from ds4top.archive.paths import HELPS, state_dir
+from ds4top.archive.paths import CHOICE, HELPS, state_dir
 from ds4top.core.config import Config
 from ds4top.core.units import GIB
 from ds4top.wanted import Wanted
 
-CHOICE = "choice.json"
 _SCHEMA = "ds4top.choice/1"
 _MOST_BYTES = 65_536
 

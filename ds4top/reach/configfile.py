@@ -46,9 +46,8 @@ def load(
     config = settle(
         flags=flags, environment=environment, text=text, name=str(path), actions=actions
     )
-    if trouble is None:
-        return config
-    return Config(config.values, config.keys, (trouble, *config.problems))
+    problems = config.problems if trouble is None else (trouble, *config.problems)
+    return Config(config.values, config.keys, problems, str(path))
 
 
 def write_new(path: Path, text: str) -> None:
@@ -80,7 +79,7 @@ def main(args: argparse.Namespace) -> int:
         return 0
     if args.what == "init":
         return _init(path)
-    from ds4top.view.keymap import ACTIONS
+    from ds4top.core.keymap import ACTIONS
 
     config = load(args.config, os.environ, {}, ACTIONS)
     rows = shown(config)

@@ -24,6 +24,7 @@ from ds4top.view.text import ASCII, UNICODE, Charset, bar, clean, row_text
 
 _BAR_CELLS = 24
 _SCATTER_POINTS = 400
+CHART_ROWS = 16
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 Table = Sequence[Sequence[str]]
 
@@ -255,7 +256,9 @@ def title(report: Report) -> str:
     return f"ds4-server, {span} ({fmt_duration(report.last_at - report.first_at)})"
 
 
-def chart(report: Report, width: int, charset: Charset = UNICODE) -> list[str]:
+def chart(
+    report: Report, width: int, charset: Charset = UNICODE, height: int = CHART_ROWS
+) -> list[str]:
     """Decode samples against context as a scatter plot; nothing where there are too few."""
     contexts, rates = report.tally.decode.context, report.tally.decode.tps
     if len(rates) < 2 or len(set(report.decode)) < 2:
@@ -267,7 +270,9 @@ def chart(report: Report, width: int, charset: Charset = UNICODE) -> list[str]:
     step = max(1, len(rates) // _SCATTER_POINTS)
     plt.clear_figure()
     plt.theme("clear")
-    plt.plotsize(min(width, 100), 16)
+    # Else it is cut to the terminal's size, or to 24 rows where there is none.
+    plt.limitsize(False, False)
+    plt.plotsize(min(width, 100), height)
     marker = "braille" if charset.braille else "x"
     plt.scatter([c / 1000 for c in contexts[::step]], list(rates[::step]), marker=marker)
     plt.ylim(0, max(rates) * 1.05)

@@ -33,7 +33,8 @@ Route = Callable[[str, object], str | None]
 class Beat:
     """A source's pulse. ``t``: since when it is in ``state``; ``blocked``: the mailbox is full.
 
-    ``failures`` counts in a row; ``cost_s`` is the processor time of the last turn.
+    ``failures`` counts in a row; ``cost_s`` is the processor time of the last turn,
+    ``interval_s`` the pace it has now.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Beat:
     turns: int = 0
     failures: int = 0
     cost_s: float = 0.0
+    interval_s: float | None = None
 
 
 def default_route(source: str, sample: object) -> str | None:
@@ -100,8 +102,9 @@ class Runner:
             if not self._deliver(sample):
                 break
         now = self._clock.monotonic()
-        self.beat = Beat(self.source.name, "waiting", now, now, self.beat.turns + 1, 0, cost_s)
         interval_s = self.source.interval_s
+        turns = self.beat.turns + 1
+        self.beat = Beat(self.source.name, "waiting", now, now, turns, 0, cost_s, interval_s)
         if interval_s <= 0:
             return 0.0
         return max(0.0, max(interval_s, COST_FACTOR * cost_s) - (now - start))

@@ -18,13 +18,13 @@ from textual.notifications import SeverityLevel
 
 from ds4top.core.config import Config
 from ds4top.core.deeds import VERBS, Deed
+from ds4top.core.keymap import COMMANDS
 from ds4top.core.model import Model
 from ds4top.core.plan import Action, Mode, Plan
 from ds4top.session import ActingPlace
 from ds4top.ui.ledger import Ledger
 from ds4top.ui.screens.base import View
 from ds4top.view.acting import act_hints, can_start, instead, read_only_why, switch_to
-from ds4top.view.keymap import COMMANDS, key_label, keys_of
 from ds4top.view.text import clean
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Acts:
         self.place = place
         self.config = config
         self.keys = {
-            command.id.partition(".")[2]: key_label(",".join(keys_of(command, config.keys)))
+            command.id.partition(".")[2]: app.keys[command.id]
             for command in COMMANDS
             if command.group == "act"
         }
@@ -344,7 +344,8 @@ class Acts:
             return ""
         at = (before.at or 0) + 1
         verb = VERBS[before.plan.action]
-        return f"{verb} was left in step {at} of {len(before.steps)}. {left_words(before)}"
+        left = left_words(before, self.app.keys)
+        return f"{verb} was left in step {at} of {len(before.steps)}. {left}"
 
 
 def _meant(situation: Situation) -> tuple[object, ...]:

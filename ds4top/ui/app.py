@@ -21,6 +21,7 @@ from ds4top.core.alertlog import begun_before
 from ds4top.core.alerts import Alert, AlertBook
 from ds4top.core.config import Config, settle
 from ds4top.core.derive import Status
+from ds4top.core.keymap import COMMANDS, Command, Keys, clashes
 from ds4top.core.model import Model
 from ds4top.core.standing import standing
 from ds4top.core.units import count_of
@@ -39,8 +40,7 @@ from ds4top.ui.screens.base import View
 from ds4top.ui.screens.detail import Scroller
 from ds4top.ui.screens.help import Help
 from ds4top.view.facts import alert_facts
-from ds4top.view.header import VIEW_KEYS
-from ds4top.view.keymap import COMMANDS, Command, clashes, key_label, keys_of
+from ds4top.view.header import VIEW_NAMES
 from ds4top.view.look import WINDOWS_S, Look
 from ds4top.view.rates import RateBook
 from ds4top.view.today import Today, TodayBook
@@ -113,6 +113,7 @@ class Ds4top(Keeping, Previewing, App[None]):
         self.verdicts = VerdictBook()
         self._alerts: tuple[Alert, ...] | None = None
         self.config = config = config or settle()
+        self.keys = session.model.keys = Keys(config.keys)
         self.acts = Acts(self, session.acting_place, config)
         # Before the start: a theme that is set later makes Textual read all style sheets twice.
         wanted = theme_name or config.text("screen.theme")
@@ -158,6 +159,16 @@ class Ds4top(Keeping, Previewing, App[None]):
             facts = alert_facts(self.model, status, self.book)
             self._alerts = self._alert_book.update(facts, self.model.now)
         return self._alerts
+
+    @property
+    def ticking(self) -> bool:
+        """Whether time moves by itself, and not by a test."""
+        return self._ticking
+
+    @property
+    def written_bytes(self) -> int | None:
+        """What the terminal was given so far; ``None`` where there is none."""
+        return self._driver.written_bytes if isinstance(self._driver, CleanDriver) else None
 
     # life ----------------------------------------------------------------------------------
 
@@ -222,7 +233,7 @@ class Ds4top(Keeping, Previewing, App[None]):
         """The palette: every action of the key table, by name."""
         for command in self.commands():
             if command.id != "app.palette":
-                keys = key_label(command.keys)
+                keys = self.keys.all_of(command.id)
                 yield SystemCommand(
                     command.words, f"{command.id}   {keys}", self._runner(command.action)
                 )
@@ -252,7 +263,7 @@ class Ds4top(Keeping, Previewing, App[None]):
 
     async def action_cycle(self, step: int) -> None:
         """The next or the previous view."""
-        names = [name for _, name in VIEW_KEYS]
+        names = VIEW_NAMES
         at = names.index(self.current_mode) if self.current_mode in names else 0
         await self.action_view(names[(at + step) % len(names)])
 
@@ -333,8 +344,7 @@ class Ds4top(Keeping, Previewing, App[None]):
 
     def live_keys(self) -> list[tuple[str, str, str]]:
         """Group, keys and words of every action, as bound now."""
-        own = self.config.keys
-        return [(c.group, key_label(",".join(keys_of(c, own))), c.words) for c in self.commands()]
+        return [(c.group, self.keys.all_of(c.id), c.words) for c in self.commands()]
 
     def commands(self) -> list[Command]:
         """Every action that there is now: those that act may be taken away."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.binding import Binding
 
-from ds4top.view.keymap import COMMANDS
+from ds4top.core.keymap import COMMANDS
 
 
 def bindings(*groups: str) -> list[Binding]:

@@ -26,8 +26,16 @@ class CleanDriver(LinuxDriver):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.written_bytes = 0
+        """What was given to the terminal so far."""
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
+
+    def write(self, data: str) -> None:
+        """Send it to the terminal, and count it."""
+        # That it is ASCII, Python knows without a look at it.
+        self.written_bytes += len(data) if data.isascii() else len(data.encode())
+        super().write(data)
 
     def run_input_thread(self) -> None:
         """Keys and answers of the terminal become events, until ``disable_input``."""

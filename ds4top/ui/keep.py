@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ds4top.archive.files import write_private
-from ds4top.archive.paths import reason_of, state_dir
+from ds4top.archive.paths import EXPORTS, reason_of, state_dir
 from ds4top.ui.driver import CleanDriver
 from ds4top.ui.screens.base import View
 from ds4top.ui.screens.live import RequestTable
 
 if TYPE_CHECKING:
     from ds4top.ui.app import Ds4top
-
-FOLDER = "exports"
 
 
 class Keeping:
@@ -69,17 +67,17 @@ class Keeping:
             screen.say("nothing written: no home folder; XDG_STATE_HOME names one")
             return
         when = datetime.fromtimestamp(app.model.now, app.model.tz)
-        stem = free_stem(base / FOLDER, f"{screen.name_}-{when:%Y%m%d-%H%M%S}", tuple(files))
+        stem = free_stem(base / EXPORTS, f"{screen.name_}-{when:%Y%m%d-%H%M%S}", tuple(files))
         try:
             for suffix, text in files.items():
-                path = base / FOLDER / f"{stem}.{suffix}"
+                path = base / EXPORTS / f"{stem}.{suffix}"
                 await asyncio.to_thread(write_private, path, text)
         except OSError as error:
-            screen.say(f"nothing written: {base / FOLDER}: {reason_of(error)}")
+            screen.say(f"nothing written: {base / EXPORTS}: {reason_of(error)}")
             return
         names = " and .".join(files)
         said = f"{what} " if what else ""
-        screen.say(f"wrote {stem}.{names}: {said}in {tilde(base / FOLDER)}")
+        screen.say(f"wrote {stem}.{names}: {said}in {tilde(base / EXPORTS)}")
 
     def action_mouse(self) -> None:
         """Take the mouse, or leave it to the terminal, which then selects text."""

@@ -36,29 +36,39 @@ def stacked(blocks: Sequence[Sequence[Row]]) -> list[Row]:
     return rows
 
 
-def page(rows: Sequence[Row], width: int, charset: Charset = UNICODE) -> tuple[Row, ...]:
+def page(
+    rows: Sequence[Row], width: int, charset: Charset = UNICODE, right: Sequence[Row] = ()
+) -> tuple[Row, ...]:
     """Rows made for ``column_width``: as they are, or in two columns of about the same height.
 
-    Only whole blocks (rows between blank ones) go to the other column.
+    Only whole blocks (rows between blank ones) go to the other column. ``right``: what is to stand
+    there, all the others at the left.
     """
     if width < TWO_COLUMNS:
-        return tuple(rows)
+        return (*rows, *right)
     blocks = blocks_of(rows)
-    cut = even_cut([len(block) for block in blocks])
+    cut = len(blocks) if right else even_cut([len(block) for block in blocks])
+    blocks += blocks_of(right)
     left, right = stacked(blocks[:cut]), stacked(blocks[cut:])
     return tuple(
         beside(one or (), other or (), width, charset) for one, other in zip_longest(left, right)
     )
 
 
+def page_height(heights: Sequence[int]) -> int:
+    """Rows of two columns of blocks with these heights, cut evenly."""
+    cut = even_cut(heights)
+    return max(_height(heights[:cut]), _height(heights[cut:]))
+
+
+def _height(of: Sequence[int]) -> int:
+    return sum(of) + max(len(of) - 1, 0)
+
+
 def even_cut(heights: Sequence[int]) -> int:
     """How many of these blocks stand in the left of two columns of about the same height."""
-
-    def height(of: Sequence[int]) -> int:
-        return sum(of) + max(len(of) - 1, 0)
-
     cuts = range(1, max(len(heights), 1) + 1)
-    return min(cuts, key=lambda at: max(height(heights[:at]), height(heights[at:])))
+    return min(cuts, key=lambda at: max(_height(heights[:at]), _height(heights[at:])))
 
 
 def beside(left: Row, right: Row, width: int, charset: Charset = UNICODE) -> Row:

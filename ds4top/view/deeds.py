@@ -7,6 +7,7 @@ from textwrap import wrap
 
 from ds4top.core.deeds import VERBS, Deed, StepSeen
 from ds4top.core.events import STAGES
+from ds4top.core.keymap import Keys
 from ds4top.core.model import Model
 from ds4top.core.plan import (
     Action,
@@ -201,19 +202,19 @@ def _back_steps(plan: Plan, width: int) -> Iterator[Row]:
             yield row(f"  {number}. " if at == 0 else "     ", piece)
 
 
-def keys_row(deed: Deed, width: int, *, startable: bool, start: str, signal: str) -> Row:
-    """What can be done now, for the last line. ``start`` and ``signal``: labels of those keys."""
+def keys_row(deed: Deed, width: int, keys: Keys, *, startable: bool) -> Row:
+    """What can be done now, for the last line."""
     if deed.goes_on:
-        return row(" ", ("Esc", "key"), " hides this; it goes on")
+        return row(" ", (keys["app.cancel"], "key"), " hides this; it goes on")
     parts: list[Row] = []
     if deed.back is not None:
         where = " to the last settings that worked" if width >= _ROOMY else ""
         parts.append(row(("b", "key"), f" goes back{where}"))
     elif not deed.outcome.done and startable:  # type: ignore[union-attr]
-        parts.append(row((start, "key"), " starts it again"))
+        parts.append(row((keys["server.start"], "key"), " starts it again"))
     if still_there(deed):
-        parts.append(row((signal, "key"), " signals"))
-    parts.append(row(("Esc", "key"), " closes"))
+        parts.append(row((keys["server.signal"], "key"), " signals"))
+    parts.append(row((keys["app.cancel"], "key"), " closes"))
     out = row(" ")
     for part in parts:
         out = row(out, part, "   ")
@@ -226,7 +227,7 @@ def still_there(deed: Deed) -> bool:
     return at is not None and _stops(deed.plan.steps[at])
 
 
-def left_words(deed: Deed) -> str:
+def left_words(deed: Deed, keys: Keys) -> str:
     """What becomes of an action that ds4top leaves now."""
     plan, at = deed.plan, deed.at
     begun = plan.steps[: (at or 0) + 1] if at is not None else ()
@@ -235,18 +236,21 @@ def left_words(deed: Deed) -> str:
     if any(_stops(step) for step in begun):
         words = "The server was told to stop: it drains, saves its KV cache and ends by itself."
         if plan.action is Action.RESTART:
-            words += " Nobody starts it again then: ds4top start does, or S on the next screen."
+            start = keys["server.start"]
+            words += (
+                f" Nobody starts it again then: ds4top start does, or {start} on the next screen."
+            )
         return words
     return "Nothing was done to the server yet."
 
 
-def leave_rows(deed: Deed, width: int, *, demo: bool = False) -> list[Row]:
+def leave_rows(deed: Deed, width: int, keys: Keys, *, demo: bool = False) -> list[Row]:
     """The question when ds4top is to end while it acts. ``demo``: its server ends too."""
     at = (deed.at or 0) + 1
     verb = VERBS[deed.plan.action]
     words = f"{verb} is in step {at} of {len(deed.steps)}: {deed.steps[at - 1].words}."
     rows = [row((f" {verb.upper()} GOES ON", "title")), row("")]
-    end = "The demo's server ends with it." if demo else left_words(deed)
+    end = "The demo's server ends with it." if demo else left_words(deed, keys)
     for text in (words, "If ds4top ends now: " + end):
         rows += [row(" ", piece) for piece in wrap(text, max(width - 2, 10))]
         rows.append(row(""))

@@ -39,7 +39,7 @@ def slow_samples(model: Model, book: RateBook) -> int | None:
 def alert_facts(model: Model, status: Status, book: RateBook) -> AlertFacts:
     """One moment of everything."""
     log, machine = model.log, model.machine
-    facts = facts_of_log(log, status)
+    facts = replace(facts_of_log(log, status), keys=model.keys)
     running = log.running
     if running is not None and running.decode_tps and not status.last_known:
         expected = book.expected(max(running.context_tokens, 1))

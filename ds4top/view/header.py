@@ -6,6 +6,7 @@ from datetime import datetime
 
 from ds4top.core.alerts import Alert
 from ds4top.core.derive import ServerState, Status
+from ds4top.core.keymap import DEFAULT_KEYS, Keys
 from ds4top.core.model import Model
 from ds4top.core.units import count_of, fmt_age, fmt_duration, fmt_pct
 from ds4top.view.acting import acting_words
@@ -137,11 +138,12 @@ def alert_row(
         words.append(row(("log ok", "ok"), (f", last line {fmt_age(age, width=4)} ago", "dim")))
     if hurting:
         many = "setting hurts" if hurting == 1 else "settings hurt"
-        words.append(row((f"{hurting} {many} (5)", "warn")))
+        words.append(row((f"{hurting} {many} ({model.keys['view.launch']})", "warn")))
     if unknown:
         words.append(row((f"{count_of(unknown, 'line')} not known", "warn")))
     if missing:
-        words.append(row((f"{count_of(missing, 'source')} not read (8)", "dim")))
+        key = model.keys["view.sources"]
+        words.append(row((f"{count_of(missing, 'source')} not read ({key})", "dim")))
     right = pack(words, width // 2 if alerts else width - 2, gap=2)
     if not alerts:
         return row(" ", right)
@@ -153,30 +155,37 @@ def alert_row(
     return row(" ", left, " ", right)
 
 
-VIEW_KEYS: tuple[tuple[str, str], ...] = (
-    ("1", "live"),
-    ("2", "requests"),
-    ("3", "kv"),
-    ("4", "memory"),
-    ("5", "launch"),
-    ("6", "log"),
-    ("7", "day"),
-    ("8", "sources"),
+VIEW_NAMES: tuple[str, ...] = (
+    "live",
+    "requests",
+    "kv",
+    "memory",
+    "launch",
+    "log",
+    "day",
+    "sources",
 )
 
 
-def footer_row(active: str, hints: tuple[tuple[str, str], ...], width: int) -> Row:
+def footer_row(
+    active: str, hints: tuple[tuple[str, str], ...], width: int, keys: Keys = DEFAULT_KEYS
+) -> Row:
     """The views by number, the one that is on marked, and keys that matter here."""
+    labels = [keys[f"view.{name}"] for name in VIEW_NAMES]
     views: list[Row] = []
-    for key, name in VIEW_KEYS:
+    for key, name in zip(labels, VIEW_NAMES, strict=True):
         style = "title" if name == active else "label"
         views.append(row((key, "key"), " ", (name, style)))
     short = width < 100
     if short:
-        views = [row(("1-8", "key"), " views"), row((active, "title"))]
+        numbered = "".join(labels) == "12345678"
+        views = [
+            row(("1-8" if numbered else keys["view.next"], "key"), " views"),
+            row((active, "title")),
+        ]
     gap = 3 if short else 2
-    keys = [row((key, "key"), " " if key else "", (name, "label")) for key, name in hints]
+    found = [row((key, "key"), " " if key else "", (name, "label")) for key, name in hints]
     # Help and quit are never what is left out.
-    always = pack(keys[-2:], width - 2, gap=gap)
+    always = pack(found[-2:], width - 2, gap=gap)
     room = width - 2 - row_width(always) - gap
-    return row(" ", pack([*views, *keys[:-2]], room, gap=gap), " " * gap, always)
+    return row(" ", pack([*views, *found[:-2]], room, gap=gap), " " * gap, always)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from datetime import datetime
 from itertools import zip_longest
 
 from ds4top.core.kvaccount import (
@@ -41,7 +42,7 @@ _MIB = 1 << 20
 _HOUR_S = 3_600.0
 _DAY_S = 86_400.0
 _LABEL = 13
-_LOG_ROWS = 20
+_LOG_ROWS = 24
 _FULL = 0.97
 
 KIND_WORDS: dict[Refusal, str] = {
@@ -327,6 +328,16 @@ def story(model: Model, charset: Charset = UNICODE) -> list[Keyed]:
         )
         rows.append((("load", hit), row(text)))
     rows += _none_if_empty("LOADS FROM DISK", log.disk_hits)
+    rows += _section("SAVED TO DISK", "newest first")
+    for saved in reversed(log.stores[-_LOG_ROWS:]):
+        at = datetime.fromtimestamp(saved.at, model.tz).strftime("%H:%M:%S") if saved.at else ""
+        text = (
+            f"  {fmt_tokens(saved.tokens, width=8)} tokens"
+            f"  {fmt_mib(saved.size_mib * _MIB, width=6)} MiB"
+            f"  {fmt_ms(saved.save_ms, width=8)}  {at:<8}  {saved.reason}"
+        )
+        rows.append((("saved", saved), row(text)))
+    rows += _none_if_empty("SAVED TO DISK", log.stores)
     rows += _section("EVICTED", "newest first")
     for gone in reversed(log.evictions[-_LOG_ROWS:]):
         text = (

@@ -16,8 +16,8 @@ from ds4top.core.units import fmt_duration
 from ds4top.view.past import past_rows
 from ds4top.view.text import Part, Row, columns, row
 
-_STYLES = {"bad": "crit", "warning": "warn", "note": "text", "good": "ok"}
-_MARKS = {"bad": "!!", "warning": "!", "note": "·", "good": "✓"}
+STYLES = {"bad": "crit", "warning": "warn", "note": "text", "good": "ok"}
+MARKS = {"bad": "!!", "warning": "!", "note": "·", "good": "✓"}
 
 
 def effective(model: Model) -> tuple[Setting, ...]:
@@ -33,13 +33,21 @@ def effective(model: Model) -> tuple[Setting, ...]:
 
 
 def findings(model: Model, found: tuple[Setting, ...]) -> tuple[Finding, ...]:
-    """What the rules say, the worst first."""
-    machine = model.machine
-    server = machine.server
-    if server is None:
-        return ()
-    spec = LaunchSpec(server.argv, server.env, server.cwd, server.exe)
-    llama = server.flavour == "llama.cpp"
+    """What the rules say, the worst first; nothing where no process is seen."""
+    return _findings(model, found) if model.machine.server is not None else ()
+
+
+def findings_seen(model: Model) -> tuple[Finding, ...]:
+    """The same where only a log is seen: a rule that has no facts says nothing."""
+    return _findings(model, effective(model))
+
+
+def _findings(model: Model, found: tuple[Setting, ...]) -> tuple[Finding, ...]:
+    server = model.machine.server
+    spec = LaunchSpec()
+    if server is not None:
+        spec = LaunchSpec(server.argv, server.env, server.cwd, server.exe)
+    llama = server is not None and server.flavour == "llama.cpp"
     return lint(facts_of(found, spec, with_seen(machine_facts(model), model), llama=llama))
 
 
@@ -90,7 +98,7 @@ def launch_rows(model: Model, width: int) -> list[Row]:
     worth = [each for each in said if each.severity != "good"]
     out += [row(""), row((" VERDICT", "title"), f"   {len(worth)} to look at")]
     for each in worth:
-        mark = (f"  {_MARKS[each.severity]:<3}", _STYLES[each.severity])
+        mark = (f"  {MARKS[each.severity]:<3}", STYLES[each.severity])
         if len(each.named) + len(each.why) + 7 <= width:
             out.append(row(mark, each.named, (f": {each.why}", "dim")))
         else:
@@ -127,13 +135,14 @@ _ORIGIN, _VALUE, _DETAIL = 13, 22, 18
 
 def _setting(each: Judged, widths: tuple[int, ...]) -> Row:
     setting = each.setting
-    style = _STYLES.get(each.verdict or "", "value")
+    style = STYLES.get(each.verdict or "", "value")
     default = f"default {setting.default}" if setting.default is not None else ""
     cells: list[Part] = [
         setting.name,
         (setting.value if setting.value is not None else "–", style),
         (setting.origin, "dim"),
-        (setting.detail or default, "dim"),
+        # Of a default its value says all: there is room for what it is.
+        (setting.detail or (default if setting.given else setting.help or default), "dim"),
     ]
     return row("  ", columns(cells, widths))
 

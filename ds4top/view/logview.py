@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
+from ds4top.core.keymap import DEFAULT_KEYS, Keys
 from ds4top.core.logread import strip_controls
 from ds4top.core.logtext import Line, LogShape, ModelText, holds
 from ds4top.core.pieces import PieceSplitter
@@ -218,6 +219,7 @@ def bar_row(
     follow: bool,
     width: int,
     charset: Charset = UNICODE,
+    keys: Keys = DEFAULT_KEYS,
 ) -> Row:
     """What is in sight of how much: the place, the search with its progress, the file.
 
@@ -236,7 +238,7 @@ def bar_row(
         items.append(row((found, "match"), "" if filtered else f" {words}"))
         if shape.searching:
             done = _percent(shape.searched_bytes, shape.size_bytes)
-            items.append((f"searching {done} %, Esc stops", "now"))
+            items.append((f"searching {done} %, {keys['app.cancel']} stops", "now"))
         elif shape.searched_bytes < shape.size_bytes:
             done = _percent(shape.searched_bytes, shape.size_bytes)
             items.append((f"search stopped at {done} %", "warn"))

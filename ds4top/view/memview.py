@@ -14,6 +14,7 @@ from ds4top.view.alertpast import MEMORY_RULES, past_alert_rows
 from ds4top.view.coldstart import start_section
 from ds4top.view.compose import column_width, page
 from ds4top.view.look import Look
+from ds4top.view.memlog import log_rows
 from ds4top.view.memory import (
     NEXT_TOKENS,
     PARTS,
@@ -45,14 +46,14 @@ def memory_view(
     machine = model.machine
     parts = machine.parts(model.log)
     if parts is None or machine.memory.sample is None:
-        return (
+        unseen: list[Row] = [
             row((" MEMORY", "title")),
-            row(""),
             row((f"  headroom {why_no_memory(model)}", "dim")),
             row(("  by the log  ", "label"), by_log(model)),
             *_kills(model),
-            *_memory_alerts(model, width),
-        )
+        ]
+        past = _memory_alerts(model, column_width(width))
+        return page([*unseen, *log_rows(model), *past], width, look.charset)
     residency, why = machine.residency(model.log)
     head: list[Row] = [
         row((" MEMORY", "title"), f"   {fmt_gib(parts.total, unit=True)}   ", (residency, "value"),

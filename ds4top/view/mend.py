@@ -6,6 +6,7 @@ import re
 from textwrap import wrap
 from typing import NamedTuple
 
+from ds4top.core.logplace import COPY_PANE
 from ds4top.core.model import Model, SourceHealth
 from ds4top.view.text import Row, row
 
@@ -33,7 +34,7 @@ def mend_of(model: Model) -> Mend | None:
     if log.state == "denied":
         return _denied(log.detail)
     if log.state == "error":
-        return Mend("LOG NOT READ", log.detail, "8", "shows every source")
+        return Mend("LOG NOT READ", log.detail, model.keys["view.sources"], "shows every source")
     if model.source:
         # Named, and not there.
         name = model.source
@@ -43,8 +44,12 @@ def mend_of(model: Model) -> Mend | None:
     if len(machine.servers) > 1:
         pids = ", ".join(str(each.target.pid) for each in machine.servers)
         first = machine.servers[0].target.pid
-        return Mend("WHICH SERVER", f"{len(machine.servers)} run here: {pids}",
-                    "c", f"chooses one, as does ds4top --pid {first}")  # fmt: skip
+        return Mend(
+            "WHICH SERVER",
+            f"{len(machine.servers)} run here: {pids}",
+            model.keys["server.choose"],
+            f"chooses one, as does ds4top --pid {first}",
+        )
     if model.inside:
         return Mend(
             "NO SERVER",
@@ -77,12 +82,11 @@ def _unread(model: Model) -> Mend:
     assert server is not None
     place = server.log
     what = "ITS LOG IS ON A TERMINAL" if place.kind in ("terminal", "tmux") else "NO LOG"
-    mine = place.mend.removeprefix("start it with ").removeprefix("press ")
+    mine = place.mend.removeprefix("start it with ")
     if place.mend.startswith("start it with "):
         return Mend(what, place.detail, f"{server.target.comm} ... {mine}", "at its next start")
-    if place.mend.startswith("press "):
-        key, _, does = mine.partition(": ")
-        return Mend(what, place.detail, key, does)
+    if place.mend == COPY_PANE:
+        return Mend(what, place.detail, model.keys["log.copy_pane"], place.mend)
     if server.denied:
         return Mend(
             what if place.kind != "unknown" else "ANOTHER USER'S SERVER",
@@ -134,7 +138,7 @@ def mend_rows(found: Mend, width: int, indent: int = 11) -> list[Row]:
 def empty_log_rows(model: Model, text: str, width: int) -> list[Row]:
     """What stands where there are no lines."""
     if text:
-        return [row("  no line matches; ", ("Esc", "key"), " clears the filter")]
+        return [row("  no line matches; ", (model.keys["app.cancel"], "key"), " clears the filter")]
     found = mend_of(model)
     if found is not None:
         return mend_rows(found, width)

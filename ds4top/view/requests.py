@@ -137,7 +137,13 @@ def empty_rows(model: Model, text: str, width: int, is_whole: bool) -> list[Row]
     """What stands in a table without requests; where it is the whole view, what brings them."""
     if text and model.log.requests:
         count = len(model.log.requests)
-        return [row(f"  none of {count:,} matches; ", ("Esc", "key"), " clears the filter")]
+        return [
+            row(
+                f"  none of {count:,} matches; ",
+                (model.keys["app.cancel"], "key"),
+                " clears the filter",
+            )
+        ]
     if not is_whole:
         return [row(("  no request yet", "dim"))]
     if (missing := mend_of(model)) is not None:

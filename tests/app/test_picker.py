@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from ds4top.archive.paths import CHOICE
 from ds4top.core.plan import Target
 from ds4top.core.process import LogPlace, ServerProcess
 from ds4top.core.state import LogState
-from ds4top.reach.choice import CHOICE, last_choice, remember
+from ds4top.reach.choice import last_choice, remember
 from ds4top.session import Wanted, live
 from ds4top.sources.find import ServersSeen
 from ds4top.sources.logroute import LogAddress

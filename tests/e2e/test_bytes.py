@@ -60,6 +60,40 @@ def stepping(path: Path, *more: str) -> Iterator[tuple[Stepper, Terminal]]:
         assert terminal.left() == []
 
 
+COUNTED = """
+import sys
+from ds4top.session import replay
+from ds4top.ui.app import Ds4top
+from ds4top.view.look import Look
+
+session = replay(sys.argv[1], speed=1000.0)
+app = Ds4top(session, Look())
+drivers = []
+app.call_later(lambda: drivers.append(app._driver))
+app.run()
+session.close()
+with open(sys.argv[2], "w") as file:
+    file.write(str(drivers[0].written_bytes))
+"""
+
+
+def test_the_terminal_gets_what_was_counted(tmp_path: Path) -> None:
+    """What the Sources view says was written is what came: text of more than a byte a sign too."""
+    told = tmp_path / "told"
+    argv = [sys.executable, "-c", COUNTED, str(SIM_SHORT), str(told)]
+    with Terminal(argv, size=(120, 30), env=environment()) as terminal:
+        terminal.wait_for("replay ended")
+        before = len(terminal.raw)
+        terminal.press("8")
+        shown = terminal.wait_for(r"([\d.]+) KiB written in all")
+        # Between what had come before the view and what had when it was painted.
+        assert before - 52 <= float(shown[1]) * 1024 <= len(terminal.raw) + 52
+        terminal.press("q")
+        assert terminal.wait_exit() == 0
+        assert any(byte > 127 for byte in terminal.raw)
+        assert int(told.read_text()) == len(terminal.raw)
+
+
 def test_decoding(capsys: pytest.CaptureFixture[str]) -> None:
     costs: list[int] = []
     everything: list[int] = []

@@ -12,7 +12,7 @@ import pytest
 from terminal import SIM_SHORT, Terminal, ds4top, environment
 from tmux_pane import Pane
 
-from ds4top.view.keymap import COMMANDS
+from ds4top.core.keymap import COMMANDS
 
 VIEWS = ("live", "requests", "kv", "memory", "launch", "log", "day", "sources")
 AT_THE_END = ds4top("--replay", SIM_SHORT, "--speed", "1000")
@@ -129,7 +129,7 @@ def show(terminal: Terminal | Pane, key: str) -> None:
 def press(terminal: Terminal | Pane, step: Step, under: list[tuple[object, ...]]) -> None:
     """Press a key and wait for its effect. ``under``: views that have something over them."""
     before = terminal.cells()[1:-2]
-    text = terminal.lines[1:-2]
+    text = terminal.lines[1:-2] if step.effect == UNMARKED else []
     what = f"{step.effect!r} by {step.key}"
     since = terminal.written()[0]
     terminal.press(step.key)

@@ -16,6 +16,7 @@ from test_keys import AT_THE_END, VIEWS, press, script, show
 from tmux_pane import Pane
 
 PLAIN: Mapping[str, str | None] = {"COLORTERM": None, "NO_COLOR": None}
+TRUE: Mapping[str, str | None] = {"COLORTERM": "truecolor", "NO_COLOR": None}
 
 
 class Kind(NamedTuple):
@@ -26,14 +27,15 @@ class Kind(NamedTuple):
     views: tuple[str, ...]
 
 
-# Each kind has a view with a table; one goes through all of them, with the most colours.
+# What tmux and screen say they are goes through all views, with and without COLORTERM; of the
+# others each has a view with a table.
 KINDS = {
-    "screen": Kind("screen", PLAIN, ("live", "memory")),
-    "tmux-256color": Kind("tmux-256color", {"COLORTERM": "truecolor", "NO_COLOR": None}, VIEWS),
+    "screen": Kind("screen", PLAIN, VIEWS),
+    "screen, truecolor": Kind("screen", TRUE, VIEWS),
+    "tmux-256color": Kind("tmux-256color", TRUE, VIEWS),
+    "tmux-256color, plain": Kind("tmux-256color", PLAIN, VIEWS),
     "xterm-256color": Kind("xterm-256color", PLAIN, ("live", "log")),
-    "truecolor": Kind(
-        "xterm-256color", {"COLORTERM": "truecolor", "NO_COLOR": None}, ("requests", "day")
-    ),
+    "truecolor": Kind("xterm-256color", TRUE, ("requests", "day")),
     "linux": Kind("linux", PLAIN, ("live", "kv")),
     "no-color": Kind("tmux-256color", {"NO_COLOR": "1"}, ("requests", "sources")),
 }
@@ -52,8 +54,11 @@ def pane_of(folder: Path, kind: Kind) -> Iterator[Pane]:
         pane.close()
 
 
-def test_each_view_is_gone_through() -> None:
-    assert {view for kind in KINDS.values() for view in kind.views} == set(VIEWS)
+def test_each_view_is_gone_through_as_tmux_and_as_screen() -> None:
+    whole = {(kind.term, kind.env["COLORTERM"]) for kind in KINDS.values() if kind.views == VIEWS}
+    assert whole == {
+        (term, colours) for term in ("screen", "tmux-256color") for colours in (None, "truecolor")
+    }
 
 
 @pytest.mark.parametrize("name", KINDS)

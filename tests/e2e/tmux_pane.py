@@ -148,11 +148,11 @@ class Pane:
 
     def settle(self, _quiet_s: float = 0.0) -> None:
         """Until two looks show the same."""
-        before: tuple[object, ...] = ()
+        before = ""
 
         def same() -> bool:
             nonlocal before
-            now, old = self.cells(), before
+            now, old = self.coloured(), before
             before = now
             return now == old
 

@@ -13,6 +13,7 @@ from ds4top.control.past import past_deeds, starts_of
 from ds4top.core import deeds
 from ds4top.core.deeds import Deed, Startable, deed_of, told
 from ds4top.core.events import KvStored, LoadProgress
+from ds4top.core.keymap import DEFAULT_KEYS
 from ds4top.core.machine import Machine
 from ds4top.core.model import Model, Replay
 from ds4top.core.plan import (
@@ -160,16 +161,16 @@ def test_how_it_ended() -> None:
                   "   ds4: CUDA error", "Back to the last settings that worked", "3. start it",
                   "elapsed 20 s"):  # fmt: skip
         assert words in shown
-    line = row_text(keys_row(deed, 80, startable=True, start="S", signal="K"))
+    line = row_text(keys_row(deed, 80, DEFAULT_KEYS, startable=True))
     assert line.split("   ")[0] == " b goes back to the last settings that worked"
     # Where there is little room the reason comes before the steps, and keys are told shortly.
     assert shown.index("out of memory") < shown.index("3. start it") < shown.index("✗ wait until")
-    line = row_text(keys_row(deed, 60, startable=True, start="S", signal="K"))
+    line = row_text(keys_row(deed, 60, DEFAULT_KEYS, startable=True))
     assert line.split("   ")[0] == " b goes back"
-    line = row_text(keys_row(replace(deed, back=None), 80, startable=True, start="S", signal="K"))
+    line = row_text(keys_row(replace(deed, back=None), 80, DEFAULT_KEYS, startable=True))
     assert "S starts it again" in line
     stuck = replace(at(1, "failed"), outcome=replace(failed, failed_step=1))
-    assert "K signals" in row_text(keys_row(stuck, 80, startable=True, start="S", signal="K"))
+    assert "K signals" in row_text(keys_row(stuck, 80, DEFAULT_KEYS, startable=True))
     assert acting_words(deed) == "restart FAILED"
     assert acting_words(replace(deed, outcome=Outcome(True, "restart done"))) == ""
     assert acting_words(at(1)) == "restart 2/4"
@@ -194,10 +195,10 @@ def test_how_it_ended() -> None:
     ids=["before", "draining", "starting", "unit"],
 )  # fmt: skip
 def test_what_becomes_of_it_when_ds4top_ends(deed: Deed, words: str) -> None:
-    assert words in left_words(deed)
-    shown = " ".join("".join(row_text(line) for line in leave_rows(deed, 60)).split())
+    assert words in left_words(deed, DEFAULT_KEYS)
+    shown = " ".join("".join(row_text(line) for line in leave_rows(deed, 60, DEFAULT_KEYS)).split())
     assert words in shown
-    demo = "".join(row_text(line) for line in leave_rows(deed, 60, demo=True))
+    demo = "".join(row_text(line) for line in leave_rows(deed, 60, DEFAULT_KEYS, demo=True))
     assert "The demo's server ends with it." in demo
 
 

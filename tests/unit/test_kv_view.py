@@ -224,7 +224,9 @@ def test_below_the_entries_stands_the_log_and_what_is_beside_the_cache() -> None
         for text in rows
         if text.startswith(" ") and text[1:2].isupper()
     ]
-    assert titles == ["BESIDE THE CACHE", "MISSES IN MEMORY", "LOADS FROM DISK", "EVICTED"]
+    assert titles == [
+        "BESIDE THE CACHE", "MISSES IN MEMORY", "LOADS FROM DISK", "SAVED TO DISK", "EVICTED",
+    ]  # fmt: skip
     assert not any("\x1b" in text for text in rows)
     assert sum("ms per 1K" in text for text in rows) == 8
 

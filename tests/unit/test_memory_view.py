@@ -198,5 +198,6 @@ def test_rows_fit(width: int) -> None:
 def test_without_figures_the_log_is_all_there_is() -> None:
     found = Model(run(BUFFERS, LISTENING), NOON, tz=UTC)
     lines = said(found)
-    assert "context buffers 1 MiB" in lines[3]
-    assert lines[-1] == " OOM   kills are not counted here"
+    assert "context buffers 1 MiB" in lines[2]
+    assert lines[4] == " OOM   kills are not counted here"
+    assert lines[-1].split()[-5:-3] == ["1", "MiB"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ds4top.core.logplace import COPY_PANE
 from ds4top.core.model import Model, Replay, SourceHealth
 from ds4top.core.plan import Target
 from ds4top.core.process import LogPlace, ServerProcess
@@ -110,7 +111,7 @@ def test_a_log_that_may_not_be_read(detail: str, why: str, command: str) -> None
          "ITS LOG IS ON A TERMINAL", "ds4-server ... 2>> server.log"),
         (LogPlace("null", "goes to /dev/null", mend="start it with 2>> server.log"),
          "NO LOG", "ds4-server ... 2>> server.log"),
-        (LogPlace("tmux", "tmux pane %3", mend="press l: tmux copies the pane to a file"),
+        (LogPlace("tmux", "tmux pane %3", mend=COPY_PANE),
          "ITS LOG IS ON A TERMINAL", "l"),
         (LogPlace("pipe", "a pipe into x", mend="ds4top --log FILE"),
          "NO LOG", "ds4top --log FILE"),

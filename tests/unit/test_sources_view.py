@@ -8,10 +8,12 @@ from datetime import UTC
 import pytest
 
 from ds4top import health
+from ds4top.core.keymap import Keys
+from ds4top.core.logplace import COPY_PANE
 from ds4top.core.machine import Machine
 from ds4top.core.model import Model, SourceHealth
 from ds4top.core.plan import Target
-from ds4top.core.process import ServerProcess
+from ds4top.core.process import LogPlace, ServerProcess
 from ds4top.core.state import LogState
 from ds4top.sources.find import ServersSeen
 from ds4top.sources.look import Look
@@ -93,6 +95,18 @@ def test_why_no_server_is_watched(machine: Machine, words: str) -> None:
     assert (found.state, found.detail) == ("missing", words)
 
 
+def test_keys_are_called_as_they_are_bound() -> None:
+    keys = Keys({"server.choose": "ctrl+o", "log.copy_pane": "f6"})
+    several = watched(server(), other(5))
+    assert health.log_health(None, "", "", None, several, keys).detail.endswith(
+        "none is chosen: press ctrl+o, or --pid"
+    )
+    pane = watched(replace(server(), log=LogPlace("tmux", "tmux pane %3", mend=COPY_PANE)))
+    assert health.log_health(None, "", "", None, pane, keys).detail == (
+        "tmux pane %3; press F6: tmux copies the pane to a file"
+    )
+
+
 def test_a_process_that_was_named_and_is_there_is_not_missing() -> None:
     watch = Watch(Wanted(pid=4711), router(), LogState)
     watch.take(ServersSeen((server(),), server(), 1.0, NOON))
@@ -124,7 +138,9 @@ def test_details_are_wrapped_not_cut(width: int) -> None:
     texts = [row_text(each) for each in rows]
     assert texts[2].split()[:4][0:2] == ["KV", "directory"]
     end = texts.index("")
-    joined = " ".join(" ".join(text[36 if width < 90 else 45 :].split()) for text in texts[2:end])
+    joined = " ".join(
+        " ".join(text[{60: 36, 80: 36, 120: 60}[width] :].split()) for text in texts[2:end]
+    )
     assert joined == detail
     assert all(row_width(each) <= width for each in rows[:3])
     assert ("1.2" in texts[2]) is (width >= 90)

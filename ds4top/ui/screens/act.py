@@ -47,7 +47,12 @@ class ActScreen(Scroller):
 
     def question(self) -> Row:
         """What is asked, with the keys that answer."""
-        return row(" ", ("Esc", "key"), " closes")
+        return row(" ", (self.acts.app.keys["app.cancel"], "key"), " closes")
+
+    def away(self, words: str) -> Row:
+        """The keys that do nothing but close it, and what that means."""
+        keys = self.acts.app.keys
+        return row(" ", (keys["row.details"], "key"), " or ", (keys["app.cancel"], "key"), words)
 
     def fill(self) -> None:
         """Rows and question, as of now."""
@@ -60,7 +65,13 @@ class ActScreen(Scroller):
             rows = list(enumerate(self.rows(paper.size.width)))
             paper.show_table(None, rows)
             if len(rows) > paper.size.height:
-                asked = row(asked, "   ", ("PgDn PgUp", "key"), " more")
+                keys = self.acts.app.keys
+                asked = row(
+                    asked,
+                    "   ",
+                    (f"{keys['move.page_down']} {keys['move.page_up']}", "key"),
+                    " more",
+                )
         self.query_one("#question", LineView).show((asked,))
 
     def close(self) -> None:
@@ -132,11 +143,11 @@ class Confirm(ActScreen):
     def question(self) -> Row:
         """Yes or no, or the word to type."""
         if self.plan is None or self.plan.refused is not None:
-            return row(" ", ("Enter", "key"), " or ", ("Esc", "key"), " closes; nothing is done")
-        no = row(("Enter", "key"), " or ", ("Esc", "key"), ": No")
+            return self.away(" closes; nothing is done")
+        no = self.away(": No")
         if self.plan.confirm is not None:
-            return row(f" Type {self.plan.confirm} and Enter to do it.   ", no)
-        return row(" Do it?   ", ("y", "key"), " yes   ", no)
+            return row(f" Type {self.plan.confirm} and Enter to do it.  ", no)
+        return row(" Do it?   ", ("y", "key"), " yes  ", no)
 
     def action_yes(self) -> None:
         """Do what is shown."""
@@ -206,7 +217,7 @@ class Choice(ActScreen):
 
     def question(self) -> Row:
         """How to leave it."""
-        return row(" ", ("Enter", "key"), " or ", ("Esc", "key"), " closes; nothing is done")
+        return self.away(" closes; nothing is done")
 
     def action_choose(self, key: str) -> None:
         """Go on to its confirmation; what is refused stays."""
@@ -316,15 +327,8 @@ class ProgressScreen(ActScreen):
         deed = self.acts.deed
         if deed is None:
             return super().question()
-        keys = self.acts.keys
         startable = self.acts.app.model.startable is not None
-        return keys_row(
-            deed,
-            self.size.width,
-            startable=startable,
-            start=keys["start"],
-            signal=keys["signal"],
-        )
+        return keys_row(deed, self.size.width, self.acts.app.keys, startable=startable)
 
     def action_back(self) -> None:
         """Take the failed action back, as it is shown."""
@@ -359,12 +363,11 @@ class Leave(ActScreen):
         """What would become of the action."""
         deed = self.acts.deed
         demo = bool(self.acts.model.demo)
-        return leave_rows(deed, width, demo=demo) if deed is not None else ()
+        return leave_rows(deed, width, self.acts.app.keys, demo=demo) if deed is not None else ()
 
     def question(self) -> Row:
         """Leave or stay."""
-        return row(" End ds4top now?   ", ("y", "key"), " yes   ", ("Enter", "key"), " or ",
-                   ("Esc", "key"), ": No, stay")  # fmt: skip
+        return row(" End ds4top now?   ", ("y", "key"), " yes  ", self.away(": No, stay"))
 
     def action_yes(self) -> None:
         """End it."""

@@ -21,22 +21,22 @@ _SAY_S = 3.0
 
 
 TABLE_HINTS = (
-    ("Enter", "details"),
-    ("/", "filter"),
-    ("s", "sort"),
-    ("?", "help"),
-    ("q", "quit"),
+    ("row.details", "details"),
+    ("filter.edit", "filter"),
+    ("sort.next", "sort"),
+    ("app.help", "help"),
+    ("app.quit", "quit"),
 )
-"""Of a view that is a table."""
+"""Of a view that is a table: actions, and what the footer calls them."""
 
 
 class View(TightPaint):
-    """Base of the views. ``name_`` is its word in the footer; ``hints`` keys that matter here,
-    after the acting keys or, where it has many, before them.
+    """Base of the views. ``name_`` is its word in the footer; ``hints`` actions that matter
+    here, after the acting keys or, where it has many, before them.
     """
 
     name_: ClassVar[str] = ""
-    hints: ClassVar[tuple[tuple[str, str], ...]] = (("?", "help"), ("q", "quit"))
+    hints: ClassVar[tuple[tuple[str, str], ...]] = (("app.help", "help"), ("app.quit", "quit"))
     acts_first: ClassVar[bool] = True
 
     def __init__(self) -> None:
@@ -80,9 +80,8 @@ class View(TightPaint):
         if self._said and time.monotonic() < self._said_until:
             self.message.show((row(" ", (self._said, "now")),))
         elif self.filter_text:
-            self.message.show(
-                (row(" filter ", (self.filter_text, "match"), ("   Esc clears", "dim")),)
-            )
+            clears = f"   {app.keys['app.cancel']} clears"
+            self.message.show((row(" filter ", (self.filter_text, "match"), (clears, "dim")),))
         else:
             self._said = ""
             hurting = app.verdicts.hurting(app.model)
@@ -92,14 +91,17 @@ class View(TightPaint):
         if (width, acts) != self._foot:
             # Half of what a tick would cost, and only this changes it.
             self._foot = (width, acts)
-            hints = (*acts, *self.hints) if self.acts_first else self._behind(acts)
-            self.foot.show((footer_row(self.name_, hints, width),))
+            own = tuple((app.keys[action], word) for action, word in self.hints)
+            # Others stand behind the keys of the view, before help and quit.
+            hints = (*acts, *own) if self.acts_first else (*own[:-2], *acts, *own[-2:])
+            self.foot.show((footer_row(self.name_, hints, width, app.keys),))
         if not frozen:
             self.show_body()
 
-    def _behind(self, acts: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-        """The acting keys after those of the view, before help and quit."""
-        return (*self.hints[:-2], *acts, *self.hints[-2:])
+    @property
+    def roomy(self) -> bool:
+        """Whether the screen is both wide and high: then there is room for what is looked up."""
+        return self.has_class("-huge") and self.has_class("-vast")
 
     def show_body(self) -> None:
         """Fill the widgets of ``body``."""
@@ -164,7 +166,7 @@ class View(TightPaint):
 
     def action_text(self) -> None:
         """Show or hide what the model wrote; nothing here."""
-        self.say("no model text here: 6 is the log")
+        self.say(f"no model text here: {self.ds4top.keys['view.log']} is the log")
 
     def action_filter(self) -> None:
         """Ask for a filter."""
@@ -192,15 +194,20 @@ class View(TightPaint):
     def action_match(self, step: int) -> None:
         """The next or previous match: with a filter, rows are matches."""
         if not self.filter_text:
-            self.say("no filter: / sets one")
+            self.say(f"no filter: {self.ds4top.keys['filter.edit']} sets one")
             return
         self.action_move(step)
+
+    @property
+    def movers(self) -> str:
+        """The keys that choose a row, in words."""
+        return f"{self.ds4top.keys['move.down']} and {self.ds4top.keys['move.up']}"
 
     def action_copy(self) -> None:
         """Copy the row under the cursor to the terminal's clipboard."""
         text = self.row_text()
         if not text:
-            self.say("no row to copy: j and k choose one")
+            self.say(f"no row to copy: {self.movers} choose one")
             return
         self.app.copy_to_clipboard(text)
         self.say(f"copied: {text[:60]}")

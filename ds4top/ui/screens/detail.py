@@ -8,15 +8,21 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import ModalScreen
 
+from ds4top.core.keymap import Keys
 from ds4top.core.state import Request
 from ds4top.ui.commands import bindings
 from ds4top.ui.paint import TightPaint
 from ds4top.ui.widgets.lines import TableView
 from ds4top.view.requests import detail_rows
-from ds4top.view.text import row
+from ds4top.view.text import Row, row
 
 if TYPE_CHECKING:
     from ds4top.ui.app import Ds4top
+
+
+def closes(keys: Keys) -> tuple[Row, Row]:
+    """How to leave it, at its end."""
+    return row(""), row((f" {keys['app.cancel']} closes", "dim"))
 
 
 class Scroller(TightPaint, ModalScreen[None]):
@@ -78,7 +84,6 @@ class Detail(Scroller):
         width = self.query_one(TableView).size.width
         rows = (
             *detail_rows(self._request, app.look, app.model.tz, width),
-            row(""),
-            row((" Esc closes", "dim")),
+            *closes(app.keys),
         )
         self.query_one(TableView).show_table(None, list(enumerate(rows)))

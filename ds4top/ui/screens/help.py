@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ds4top.ui.screens.detail import Scroller
+from ds4top.core.keymap import GROUPS
+from ds4top.ui.screens.detail import Scroller, closes
 from ds4top.ui.widgets.lines import TableView
-from ds4top.view.keymap import GROUPS
 from ds4top.view.look import Look
 from ds4top.view.text import Row, row
+
+if TYPE_CHECKING:
+    from ds4top.ui.app import Ds4top
 
 WORDS: tuple[tuple[str, str], ...] = (
     ("hot", "at least half of the prompt came from memory or disk"),
@@ -52,5 +56,6 @@ class Help(Scroller):
 
     def fill(self) -> None:
         """The table of keys."""
-        rows = [*help_rows(self._keys), row(""), row((" Esc closes", "dim"))]
+        app: Ds4top = self.app  # type: ignore[assignment]
+        rows = [*help_rows(self._keys), *closes(app.keys)]
         self.query_one(TableView).show_table(None, list(enumerate(rows)))

@@ -9,12 +9,12 @@ from textual.app import ComposeResult
 
 from ds4top.core.kvaccount import KvAccount, KvLine
 from ds4top.ui.screens.base import TABLE_HINTS, View
-from ds4top.ui.screens.detail import Scroller
+from ds4top.ui.screens.detail import Scroller, closes
 from ds4top.ui.widgets.lines import LineView, TableView
 from ds4top.view import kv as cache
 from ds4top.view import table
 from ds4top.view.kventry import COLUMNS, entry_rows
-from ds4top.view.text import Row, row, row_text
+from ds4top.view.text import Row, row_text
 
 if TYPE_CHECKING:
     from ds4top.ui.app import Ds4top
@@ -30,7 +30,7 @@ class EntryDetail(Scroller):
     def fill(self) -> None:
         """The entry's figures."""
         app: Ds4top = self.app  # type: ignore[assignment]
-        rows = (*entry_rows(self._line, app.model), row(""), row((" Esc closes", "dim")))
+        rows = (*entry_rows(self._line, app.model), *closes(app.keys))
         self.query_one(TableView).show_table(None, list(enumerate(rows)))
 
 
@@ -130,7 +130,7 @@ class Kv(View):
         """Open the entry under the cursor."""
         line = self._lines.get(self.table().selected_key)
         if line is None:
-            self.say("no entry under the cursor: j and k choose one")
+            self.say(f"no entry under the cursor: {self.movers} choose one")
             return
         self.app.push_screen(EntryDetail(line))
 

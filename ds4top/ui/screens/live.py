@@ -105,12 +105,12 @@ class Live(RequestTable):
 
     name_ = "live"
     hints: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("w", "window"),
-        ("u", "axis"),
-        ("x", "unit"),
-        ("/", "filter"),
-        ("?", "help"),
-        ("q", "quit"),
+        ("chart.window", "window"),
+        ("chart.axis", "axis"),
+        ("chart.unit", "unit"),
+        ("filter.edit", "filter"),
+        ("app.help", "help"),
+        ("app.quit", "quit"),
     )
 
     def body(self) -> ComposeResult:

@@ -37,14 +37,14 @@ class Log(View):
     name_ = "log"
     acts_first = False
     hints: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("/", "filter"),
-        ("n", "next"),
-        ("f", "follow"),
-        ("g", "first"),
-        ("G", "last"),
-        ("v", "model text"),
-        ("?", "help"),
-        ("q", "quit"),
+        ("filter.edit", "filter"),
+        ("filter.next", "next"),
+        ("follow.toggle", "follow"),
+        ("move.first", "first"),
+        ("move.last", "last"),
+        ("text.toggle", "model text"),
+        ("app.help", "help"),
+        ("app.quit", "quit"),
     )
 
     class Arrived(Message):
@@ -130,6 +130,7 @@ class Log(View):
                     follow=table.follow,
                     width=self._bar.size.width,
                     charset=self.ds4top.look.charset,
+                    keys=self.ds4top.keys,
                 ),
             )
         )
@@ -178,7 +179,8 @@ class Log(View):
         """Show or hide what the model wrote."""
         self._hide = not self._hide
         self._show()
-        self.say("model text hidden" if self._hide else "model text shown: v hides it again")
+        again = self.ds4top.keys["text.toggle"]
+        self.say("model text hidden" if self._hide else f"model text shown: {again} hides it again")
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while typing."""
@@ -195,7 +197,10 @@ class Log(View):
         if self.filter_text and not self.query("#filter"):
             self._marked, self.filter_text = self.filter_text, ""
             self.ds4top.paint()
-            self.say(f"all lines; n and N go on with {self._marked}; Esc again ends that")
+            keys = self.ds4top.keys
+            both = f"{keys['filter.next']} and {keys['filter.previous']}"
+            end = keys["app.cancel"]
+            self.say(f"all lines; {both} go on with {self._marked}; {end} again ends that")
             return True
         if self._marked:
             self._marked = ""

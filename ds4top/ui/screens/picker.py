@@ -62,10 +62,11 @@ class Picker(Scroller):
             )
             for server in machine.servers
         ]
+        enter, esc = app.keys["row.details"], app.keys["app.cancel"]
         heads = columns([(head, "header") for head in SERVER_HEADS], widths)
         rows += [
             (None, row("")),
-            (_HINT, row(("   Enter watches the server under the cursor, Esc closes", "dim"))),
+            (_HINT, row((f"   {enter} watches the server under the cursor, {esc} closes", "dim"))),
         ]
         table.show_table(row(("   ", "header"), heads), rows)
 

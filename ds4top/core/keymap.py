@@ -99,11 +99,15 @@ KEY_NAMES: dict[str, str] = {
     "end": "End",
     "ctrl+p": "Ctrl+P",
     "ctrl+c": "Ctrl+C",
-    "f1": "F1",
+    **{f"f{number}": f"F{number}" for number in range(1, 13)},
 }
 
 ACTIONS: tuple[str, ...] = tuple(command.id for command in COMMANDS)
 """Ids of all actions, by which they are bound to other keys."""
+
+
+_NOTHING: Mapping[str, str] = {}
+_LONG = {label: name for name, label in KEY_NAMES.items() if len(label) == 1}
 
 
 def key_label(keys: str) -> str:
@@ -115,6 +119,35 @@ def keys_of(command: Command, own: Mapping[str, str]) -> list[str]:
     """The keys of an action by their long names; ``own`` has those of the config by action."""
     given = own.get(command.id, command.keys)
     return [_LONG.get(key.strip(), key.strip()) for key in given.split(",") if key.strip()]
+
+
+def bound(own: Mapping[str, str]) -> dict[str, list[str]]:
+    """The keys of every action: one that the config gives to another is no longer its own."""
+    given = {key for c in COMMANDS if c.id in own for key in keys_of(c, own)}
+    return {
+        c.id: [key for key in keys_of(c, own) if c.id in own or key not in given] for c in COMMANDS
+    }
+
+
+class Keys:
+    """What the screen calls the key of an action, as bound now: ``keys["server.choose"]``.
+
+    The first of several; the palette's, which has every action, where it has none. Raises
+    ``KeyError`` for no action.
+    """
+
+    def __init__(self, own: Mapping[str, str] = _NOTHING) -> None:
+        self.bound = bound(own)
+        first = {action: key_label(keys[0]) for action, keys in self.bound.items() if keys}
+        palette = first.get("app.palette", "")
+        self._labels = {action: first.get(action, palette) for action in self.bound}
+
+    def __getitem__(self, action: str) -> str:
+        return self._labels[action]
+
+    def all_of(self, action: str) -> str:
+        """All of them, as help lists them."""
+        return key_label(",".join(self.bound[action]))
 
 
 def clashes(own: Mapping[str, str]) -> list[str]:
@@ -135,4 +168,5 @@ def clashes(own: Mapping[str, str]) -> list[str]:
     return said
 
 
-_LONG = {label: name for name, label in KEY_NAMES.items() if len(label) == 1}
+DEFAULT_KEYS = Keys()
+"""Of a config that binds nothing anew."""
