@@ -94,7 +94,9 @@ def _headroom(f: AlertFacts, slack: bool) -> Said | None:
             figure += f", gone in {fmt_duration(f.to_zero_s)}"
     else:
         limit = f.critical_bytes if level == "critical" else f.warning_bytes
-        figure += f", below {fmt_gib(limit)} GiB"
+        # A level is held for a while after the figure is better.
+        was = "was " if judged is not None and judged >= limit else ""
+        figure += f", {was}below {fmt_gib(limit)} GiB"
     fix = f"close {f.co_tenant or _sharers(f)}"
     fix += ", or ds4top restart --mmap" if f.residency == "copy" else ", or a smaller --ctx"
     return _alert(level, what, figure, fix)

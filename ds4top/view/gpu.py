@@ -40,6 +40,14 @@ def gpu_items(model: Model) -> list[Row]:
     return items
 
 
+def gpu_beside(model: Model) -> list[Row]:
+    """The first of them for a row of other things: whose they are stands before them."""
+    items = gpu_items(model)[:4]
+    if model.machine.gpu is None or not items:
+        return items
+    return [row(("GPU ", "label"), (row_text(items[0]).strip(), "value")), *items[1:]]
+
+
 def _of(gpu: GpuSample, track: GpuTrack, low: str | None) -> list[Row]:
     figures: list[Row] = []
     if gpu.utilisation_pct is not None:

@@ -14,6 +14,9 @@ from ds4top.view.look import Look
 from ds4top.view.mend import mend_of
 from ds4top.view.text import Row, fit, pack, row, row_width
 
+_NARROW = 100
+"""Columns below which there is no room for an alert and all about the sources."""
+
 STATE_STYLES: dict[ServerState, str] = {
     ServerState.LOADING: "state-load",
     ServerState.IDLE: "state-idle",
@@ -135,7 +138,8 @@ def alert_row(
         words.append(row((f"log {main.state}", "crit")))
     else:
         age = main.age_s if main is not None else None
-        words.append(row(("log ok", "ok"), (f", last line {fmt_age(age, width=4)} ago", "dim")))
+        last = "" if alerts else "last line "
+        words.append(row(("log ok", "ok"), (f", {last}{fmt_age(age, width=4)} ago", "dim")))
     if hurting:
         many = "setting hurts" if hurting == 1 else "settings hurt"
         words.append(row((f"{hurting} {many} ({model.keys['view.launch']})", "warn")))
@@ -144,14 +148,19 @@ def alert_row(
     if missing:
         key = model.keys["view.sources"]
         words.append(row((f"{count_of(missing, 'source')} not read ({key})", "dim")))
-    right = pack(words, width // 2 if alerts else width - 2, gap=2)
     if not alerts:
-        return row(" ", right)
+        return row(" ", pack(words, width - 2, gap=2))
     worst = alerts[0]
     mark = "!! " if worst.level == "critical" else "! "
     more = f"  (+{len(alerts) - 1})" if len(alerts) > 1 else ""
-    room = width - row_width(right) - 3
-    left = fit(row((mark + worst.text + more, worst.style)), room, "<", look.charset)
+    said = row((mark + worst.text + more, worst.style))
+    room = width * 11 // 20
+    if width < _NARROW:
+        # There the alert goes first; that the log is not read stays.
+        bad = main is not None and main.state != "ok"
+        room = min(room, max(width - 3 - row_width(said), row_width(words[0]) if bad else 0))
+    right = pack(words, room, gap=2)
+    left = fit(said, width - row_width(right) - 3, "<", look.charset)
     return row(" ", left, " ", right)
 
 

@@ -19,7 +19,7 @@ from ds4top.core.units import (
 )
 from ds4top.view.acting import start_row
 from ds4top.view.coldstart import compact_start
-from ds4top.view.gpu import gpu_items
+from ds4top.view.gpu import gpu_beside
 from ds4top.view.look import Look
 from ds4top.view.memory import compact_memory
 from ds4top.view.mend import mend_of, mend_short, poison_of
@@ -35,9 +35,10 @@ from ds4top.view.now import (
 )
 from ds4top.view.rates import RateBook
 from ds4top.view.requests import CAUSES
-from ds4top.view.text import UNICODE, Charset, Row, bar, pack, row
+from ds4top.view.text import UNICODE, Charset, Part, Row, bar, pack, row, row_width
 from ds4top.view.today import Today
 
+_ROOMY = 56
 FAULTS = (ServerState.FAILED, ServerState.POISONED)
 
 
@@ -167,26 +168,33 @@ def _compact(
             gap=2,
         )
     else:
-        of = (
-            f"of {fmt_tps(expected.tps)} at {fmt_k(request.context_tokens, width=4)}"
-            if expected
-            else ""
-        )
+        words = "of" if ratio is not None else "expected"
+        at = fmt_k(request.context_tokens, width=4)
+        of = f"{words} {fmt_tps(expected.tps)} at {at}" if expected else ""
         style = "now" if request.is_open and not status.last_known else "value"
-        when = f"age {fmt_age(age)}" if request.is_open else "last turn"
         rate = row((fmt_tps(request.decode_tps, width=5), style), (" tok/s", style))
-        first = pack(
-            [rate, verdict(ratio), of, (when, "dim")] if of else [rate, (when, "dim")], width, gap=2
-        )
+        judged: list[Part] = [verdict(ratio), of] if of else []
+        if request.is_open:
+            found: list[Part] = [rate, *judged, (f"age {fmt_age(age)}", "dim")]
+        else:
+            # Of a rate that is over this is said first: it must not be left out.
+            since = None if request.ended_at is None else model.now - request.ended_at
+            ago = "" if since is None else f" {fmt_age(since)} ago"
+            found = [rate, (f"last turn{ago}", "dim"), *judged]
+        first = pack(found, width, gap=2)
     share = context_share(model) if not look.history else (used / limit if limit else None)
+    left = fmt_k(None if limit is None else max(limit - used, 0), width=5)
+    # Where there is room for it: what is left is what a client can still send.
+    more = row(("  " + left, "value"), " left") if width >= _ROOMY else row()
     window = row(
         " ctx ",
         (fmt_tokens(used, width=7), "value"),
         " of ",
         fmt_tokens(limit),
         " ",
-        bar(share, max(width - 34, 4), look.charset),
+        bar(share, max(width - 34 - row_width(more), 4), look.charset),
         f" {fmt_pct(share, width=5)}",
+        more,
     )
     new = request.new_tokens
     turn = pack(
@@ -209,5 +217,5 @@ def _compact(
         gap=2,
     )
     # Where there is room, the GPU stands beside headroom: its own row is below what is shown.
-    beside = pack([memory, *gpu_items(model)[:4]], width) or memory
+    beside = pack([memory, *gpu_beside(model)], width) or memory
     return (first, window, turn, cache, beside, gpu)

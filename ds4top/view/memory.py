@@ -7,7 +7,7 @@ from ds4top.core.memory import GIB, Parts
 from ds4top.core.memtrack import MemoryTrack
 from ds4top.core.model import Model
 from ds4top.core.units import fmt_gib
-from ds4top.view.gpu import gpu_items, gpu_row
+from ds4top.view.gpu import gpu_beside, gpu_row
 from ds4top.view.look import Look
 from ds4top.view.now import context_limit
 from ds4top.view.text import (
@@ -91,7 +91,7 @@ def headroom_row(model: Model, status: Status, label: str = "headroom ") -> Row:
         return row((f"{label}{why_no_memory(model)}", "dim"))
     if status.state is ServerState.LOADING and track.projected is not None:
         return row(
-            "projected ",
+            f"{label}projected ",
             (fmt_gib(track.projected, unit=True, width=8), style if style != "ok" else "now"),
             f", now {fmt_gib(track.headroom, width=5)}",
         )
@@ -156,6 +156,8 @@ def memory_rows(model: Model, status: Status, width: int, look: Look) -> tuple[R
         items.append(found)
     if other := largest_other(model):
         items.append(row("largest other: ", (other, "value")))
+    if parts.other_processes > 0:
+        items.append(row("other processes ", (fmt_gib(parts.other_processes), "value")))
     free = machine.memory.sample
     if free is not None:
         items.append(row(f"MemFree {fmt_gib(free.free_bytes)}"))
@@ -164,10 +166,11 @@ def memory_rows(model: Model, status: Status, width: int, look: Look) -> tuple[R
 
 def memory_line(model: Model, status: Status, width: int) -> Row:
     """Headroom and the GPU in one row."""
-    items: list[Row] = [headroom_row(model, status)]
+    label = "" if status.state is ServerState.LOADING else "headroom "
+    items: list[Row] = [headroom_row(model, status, label)]
     if words := trend(model.machine.memory):
         items.append(row(words))
-    items += gpu_items(model)[:4]
+    items += gpu_beside(model)
     return row((" MEM ", "title"), pack(items, width - 6, gap=2))
 
 

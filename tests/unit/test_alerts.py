@@ -60,7 +60,7 @@ COMES: list[tuple[str, dict[str, Any], str, str, str]] = [
      "warning", "5.0 GiB, below 6.0 GiB",
      "close what shares the memory (4), or a smaller --ctx"),
     ("headroom", {"memory_level": "critical", "headroom_bytes": 3 * GIB}, "critical",
-     "3.0 GiB, below 2.5 GiB", "close what shares the memory (4), or a smaller --ctx"),
+     "3.0 GiB, was below 2.5 GiB", "close what shares the memory (4), or a smaller --ctx"),
     ("oom-kill", {"oom_kills": 1, "oom_victim": "python3 914871", "oom_age_s": 12.0}, "critical",
      "1 OOM kill of python3 914871, 10 s ago",
      "close what shares the memory, or a smaller --ctx"),
@@ -246,7 +246,7 @@ def test_headroom_comes_on_the_second_sample_and_leaves_a_gib_higher_after_5_s()
     # Above where it came, below where it leaves: it stands, with today's figure.
     alert = headroom(book, 6.9, 60.0)
     assert alert is not None
-    assert alert.figure == "6.9 GiB, below 6.0 GiB"
+    assert alert.figure == "6.9 GiB, was below 6.0 GiB"
     assert headroom(book, 7.1, 70.0) is not None
     assert headroom(book, 7.1, 74.5) is not None
     # One dip begins the five seconds anew.
