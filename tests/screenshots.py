@@ -125,7 +125,10 @@ def play_to(session: Session, at: float, name: str) -> None:
 
 
 def app_of(session: Session, look: Look, theme: str) -> Ds4top:
-    """The app over a session that stands still."""
+    """The app over a session that stands still; what ds4top costs is made up."""
+    from tests.frames import OWN
+
+    session.model.own = OWN
     app = Ds4top(session, look, theme_name=theme, ticking=False)
     for data in _heard.pop(id(session), []):
         app.log_book.feed(data)
