@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
+from math import log2
 from typing import NamedTuple
 
 from ds4top.core.classify import CAUSE_WORDS, Cause, Heat
@@ -20,10 +21,13 @@ from ds4top.core.units import (
     fmt_tokens,
     fmt_tps,
 )
+from ds4top.view.axes import token_ticks, value_ticks
 from ds4top.view.text import ASCII, UNICODE, Charset, bar, clean, row_text
 
 _BAR_CELLS = 24
 _SCATTER_POINTS = 400
+_FRAME_ROWS, _GUTTER = 4, 8
+"""Of a chart, what is not plot: its frame, ticks and names; its left side."""
 CHART_ROWS = 16
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 Table = Sequence[Sequence[str]]
@@ -272,11 +276,18 @@ def chart(
     plt.theme("clear")
     # Else it is cut to the terminal's size, or to 24 rows where there is none.
     plt.limitsize(False, False)
-    plt.plotsize(min(width, 100), height)
+    across = min(width, 100)
+    plt.plotsize(across, height)
     marker = "braille" if charset.braille else "x"
-    plt.scatter([c / 1000 for c in contexts[::step]], list(rates[::step]), marker=marker)
-    plt.ylim(0, max(rates) * 1.05)
-    plt.xlabel("context, thousands of tokens")
+    plt.scatter([log2(max(c, 1)) for c in contexts[::step]], list(rates[::step]), marker=marker)
+    # Its own ticks are the ends and even parts between, of no round number.
+    low, high, values = value_ticks(0.0, max(rates), height - _FRAME_ROWS)
+    plt.ylim(low, high)
+    plt.yticks([tick.value for tick in values], [tick.label for tick in values])
+    least, most = max(min(contexts), 1), max(*contexts, 2)
+    tokens = token_ticks(least, most, across - _GUTTER, is_log=True)
+    plt.xticks([log2(tick.value) for tick in tokens], [tick.label for tick in tokens])
+    plt.xlabel("context, tokens")
     plt.ylabel("decode tok/s")
     drawn = [line.rstrip() for line in plt.uncolorize(plt.build()).splitlines()]
     plt.clear_figure()
