@@ -128,7 +128,8 @@ def show(terminal: Terminal | Pane, key: str) -> None:
 
 def press(terminal: Terminal | Pane, step: Step, under: list[tuple[object, ...]]) -> None:
     """Press a key and wait for its effect. ``under``: views that have something over them."""
-    before = terminal.cells()[1:-2]
+    # In tmux each look is a command: only what is compared is looked at.
+    before = terminal.cells()[1:-2] if step.effect in (BODY, LAYER, UNMARKED) else ()
     text = terminal.lines[1:-2] if step.effect == UNMARKED else []
     what = f"{step.effect!r} by {step.key}"
     since = terminal.written()[0]
