@@ -156,11 +156,9 @@ def shown(app: Ds4top) -> str:
 
 
 async def asked(pilot: Pilot[None], app: Ds4top, key: str) -> None:
-    """Press an acting key and wait until its plan is there."""
+    """Press an acting key and wait until its plan is there to be seen."""
     await pilot.press(key)
-    await until(
-        pilot, lambda: isinstance(app.screen, Confirm) and app.screen.plan is not None, "a plan"
-    )
+    await until(pilot, lambda: isinstance(app.screen, Confirm) and app.screen.is_shown, "a plan")
 
 
 @pytest.mark.parametrize(
@@ -186,6 +184,25 @@ async def test_no_is_the_default(tmp_path: Path, key: str, action: Action, no: s
             assert isinstance(app.screen, View)
             assert fake.plans == [(action, None)]
             assert fake.ran == []
+
+
+async def test_a_yes_between_the_plan_and_its_picture_is_none(tmp_path: Path) -> None:
+    """Typed ahead, it would come when the plan has come and nobody has seen it."""
+    with app_over(tmp_path) as (app, fake):
+        async with app.run_test() as pilot:
+            await asked(pilot, app, "R")
+            screen = app.screen
+            assert isinstance(screen, Confirm)
+            look = screen._look
+            assert look is not None
+            screen._take(replace(look, plan=plan_of(Action.STOP)))
+            screen.action_yes()
+            assert not screen.is_shown
+            await until(pilot, lambda: screen.is_shown, "the other plan is painted")
+            assert fake.ran == []
+            await pilot.press("y")
+            await until(pilot, lambda: bool(fake.ran), "it is done")
+            assert [plan.action for plan, _ in fake.ran] == [Action.STOP]
 
 
 async def test_yes_does_it_and_shows_how_far_it_is(tmp_path: Path) -> None:

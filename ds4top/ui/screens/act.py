@@ -92,6 +92,7 @@ class Confirm(ActScreen):
         super().__init__(acts)
         self.action_wanted, self.want = action, want
         self.plan: Plan | None = None
+        self._shown: Plan | None = None
         self._look: Look | None = None
         self._looked_t = 0.0
         self._looking = False
@@ -123,6 +124,17 @@ class Confirm(ActScreen):
         else:
             self.query("#word").remove()
         self.fill()
+        # A key that came before it stood there was no answer to it.
+        self._shown = None
+        self.call_after_refresh(self._has_shown, look.plan)
+
+    def _has_shown(self, plan: Plan) -> None:
+        self._shown = plan
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the plan stands on the screen: only then is yes an answer to it."""
+        return self.plan is not None and self.plan is self._shown
 
     def paint(self, *, frozen: bool) -> None:
         """Look again where the server has gone on to something else."""
@@ -150,8 +162,10 @@ class Confirm(ActScreen):
         return row(" Do it?   ", ("y", "key"), " yes  ", no)
 
     def action_yes(self) -> None:
-        """Do what is shown."""
-        if self.plan is not None and self.plan.refused is None and self.plan.confirm is None:
+        """Do what is shown, once it is."""
+        if self.plan is None or not self.is_shown:
+            return
+        if self.plan.refused is None and self.plan.confirm is None:
             self._go(forced=False)
 
     def action_no(self) -> None:
