@@ -51,7 +51,7 @@ class Reducer(LifeReducer):
             ev.KvEvicted: self._kv_evicted,
             ev.KvSkipped: self._persist_outcome,
             ev.KvStoreFailed: self._persist_outcome,
-            ev.KvLoadFailed: self._noted,
+            ev.KvLoadFailed: self._ignored,
             ev.Persisting: self._persisting,
             ev.ContextBuffers: self._context_buffers,
             ev.KvDiskCache: self._disk_cache,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 Item = TypeVar("Item")
@@ -87,9 +88,15 @@ class Shelf(Sequence[Item]):
         """How many were ever appended."""
         return self.dropped + len(self)
 
-    def after(self, number: int) -> list[Item]:
+    def after(self, number: int) -> Iterator[Item]:
         """Those that came after the first ``number`` of all, as far as they are kept."""
-        return self[max(number - self.dropped, 0) :]
+        begin = max(number - self.dropped, 0)
+        first, skip = divmod(begin, BLOCK)
+        near = self._near[max(begin - BLOCK * len(self._blocks), 0) :]
+        for block in self._blocks[first:]:
+            yield from islice(self._packing.unpack(block), skip, None)
+            skip = 0
+        yield from near
 
     def newest(self, limit: int | None = None, *, first: bool = True) -> Sequence[Item]:
         """Those of now, or the newest ``limit`` of them, the newest ``first`` or last; unpacked
@@ -128,9 +135,7 @@ class Shelf(Sequence[Item]):
         return self._block(at // BLOCK)[at % BLOCK]
 
     def __iter__(self) -> Iterator[Item]:
-        for block in self._blocks.copy():
-            yield from self._packing.unpack(block)
-        yield from self._near.copy()
+        return self.after(0)
 
     def __reversed__(self) -> Iterator[Item]:
         yield from reversed(self._near.copy())

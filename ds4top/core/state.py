@@ -257,7 +257,8 @@ class LogState:
     evictions: Shelf[ev.KvEvicted] = field(default_factory=partial(shelf_of, ev.KvEvicted))
     misses: Shelf[ev.LiveMiss] = field(default_factory=partial(shelf_of, ev.LiveMiss))
     tool_lines: Shelf[ev.ToolCalls] = field(default_factory=partial(shelf_of, ev.ToolCalls))
-    notes: deque[ev.Event] = field(default_factory=lambda: deque(maxlen=500))
+    store_failed: ev.KvStoreFailed | None = None
+    """The last save that failed."""
     unrecognised: deque[ev.Unrecognised] = field(default_factory=lambda: deque(maxlen=500))
     unrecognised_count: int = 0
     first_at: float | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
 from itertools import zip_longest
@@ -55,11 +55,11 @@ class Window:
             return False
         return self.until is None or at < self.until
 
-    def of(self, lines: Sequence[Line]) -> Sequence[Line]:
+    def of(self, lines: Iterable[Line]) -> Iterator[Line]:
         """The lines inside."""
-        if self.since is None and self.until is None:
-            return lines
-        return [line for line in lines if self.has(line.at)]
+        if self.whole:
+            return iter(lines)
+        return (line for line in lines if self.has(line.at))
 
 
 @dataclass(slots=True)
@@ -133,7 +133,7 @@ class CacheTally:
         disk_hits: Iterable[KvHit],
         stores: Iterable[KvStored],
         misses: Iterable[LiveMiss],
-        evictions: Sequence[KvEvicted],
+        evictions: Iterable[KvEvicted],
     ) -> None:
         """Count the cache's own lines."""
         for hit in disk_hits:
@@ -145,7 +145,7 @@ class CacheTally:
             self.stored_micro_mib += round(store.size_mib * _MICRO)
         for miss in misses:
             self.miss_reasons[miss.reason] += 1
-        self.evictions += len(evictions)
+        self.evictions += sum(1 for _ in evictions)
 
 
 @dataclass(slots=True)
@@ -187,10 +187,9 @@ class DayTally:
             window.of(self._new("evictions", state.evictions)),
         )
 
-    def _new(self, name: str, history: Shelf[Item]) -> list[Item]:
-        found = history.after(self._seen[name])
-        self._seen[name] = history.total
-        return found
+    def _new(self, name: str, history: Shelf[Item]) -> Iterator[Item]:
+        seen, self._seen[name] = self._seen[name], history.total
+        return history.after(seen)
 
 
 @dataclass(frozen=True, slots=True)
