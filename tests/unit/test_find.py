@@ -13,7 +13,15 @@ import pytest
 
 from ds4top.core.process import DEMO_FLAG, DEMO_MARK, Owner, ServerProcess, changes
 from ds4top.sources.base import Clock
-from ds4top.sources.find import ABSENT_S, FORK_S, PRESENT_S, QUIET_S, Finder, ServerGone, ServersSeen
+from ds4top.sources.find import (
+    ABSENT_S,
+    FORK_S,
+    PRESENT_S,
+    QUIET_S,
+    Finder,
+    ServerGone,
+    ServersSeen,
+)
 from ds4top.sources.procfs import ProcFs
 from tests.unit.proc_tools import MadeProc
 
