@@ -21,7 +21,7 @@ MIN_PREFILL_INTERVAL_TOKENS = 256
 """Shorter prefill chunks (alignment after a save) print meaningless rates."""
 JUMP_TOKENS = 16_384
 """A turn that adds more than this is named."""
-_NEAR_REQUESTS, _NEAR_LINES = 200, 64
+_NEAR_REQUESTS, _NEAR_LINES = 200, 20
 """So many of the newest stay unpacked, and requests keep their timelines."""
 
 
