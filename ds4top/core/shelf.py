@@ -162,6 +162,11 @@ class _Ordered(Sequence[Item]):
             return [self._shelf[place] for place in self._places[at]]
         return self._shelf[self._places[at]]
 
+    def __iter__(self) -> Iterator[Item]:
+        if self._places.step < 0:
+            return islice(reversed(self._shelf), len(self))
+        return self._shelf.after(len(self._shelf) - len(self))
+
 
 def shelf_of(kind: type[Kind]) -> Shelf[Kind]:
     """For named tuples of plain values, which are rows already."""
