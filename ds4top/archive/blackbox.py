@@ -15,7 +15,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import ClassVar
@@ -54,7 +54,8 @@ class BlackBox:
 
     Records that could not be written or flushed are kept (the newest ``MOST_HELD``) and written
     again ``RETRY_S`` later; ``lost`` counts those that had to go. ``flushed`` is the number of the
-    last record that is known to be on the disk. ``past``: what the ring held when it was taken.
+    last record that is known to be on the disk. ``past``: what the ring held when it was taken,
+    until its pump has told it.
     """
 
     def __init__(
@@ -321,7 +322,8 @@ class BoxPump:
         self.box.tick(now)
         if self.box.past is not None and not self._told:
             self._told = True
-            return (BoxPast(self.box.past),)
+            past, self.box.past = self.box.past, replace(self.box.past, records=())
+            return (BoxPast(past),)
         if self.box.problem:
             raise SourceFault("error", self.box.problem)
         return ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ds4top.archive.history_schema import (
@@ -27,14 +26,6 @@ _MOST_ROWS, _MOST_REQUESTS = 2_000, 500
 """Decode samples and requests a call looks at: a long log is spread over several."""
 
 
-@dataclass(slots=True)
-class _Known:
-    """What is remembered of a request: its life, and whether it was the first of it."""
-
-    life: int
-    first: bool
-
-
 class Feed:
     """Call ``take`` about once a second, ``close`` at the end. Not for a replay."""
 
@@ -51,7 +42,6 @@ class Feed:
         self._requests = self._samples = 0
         self._open: list[Request] = []
         self._over: list[Request] = []
-        self._known: dict[int, _Known] = {}
         self._equal: Counter[tuple[float, int, int]] = Counter()
         self._ordinals: dict[int, int] = {}
         self._start: tuple[int, str] | None = None
@@ -88,7 +78,6 @@ class Feed:
         end = min(len(log.requests), begin + _MOST_REQUESTS)
         for request in log.requests[begin:end]:
             self._open.append(request)
-            self._known[request.number] = _Known(request.life, request.first_of_life)
             if request.started_at is not None:
                 key = (request.started_at, request.prompt_tokens, request.cached_tokens)
                 self._ordinals[request.number] = self._equal[key]
@@ -98,9 +87,7 @@ class Feed:
         self._give(self._over)
         self._over = [request for request in self._open if not request.is_open]
         self._open = [request for request in self._open if request.is_open]
-        while len(self._known) > 2 * max(len(log.requests), 100):
-            del self._known[next(iter(self._known))]
-        if len(self._equal) > 10_000:
+        if len(self._equal) > 1_000:
             self._equal.clear()
 
     def _give(self, requests: list[Request]) -> None:
@@ -134,13 +121,14 @@ class Feed:
         end = min(len(series), begin + _MOST_ROWS)
         rows: list[DecodeRow] = []
         for at in range(begin, end):
-            known = self._known.get(series.request[at])
+            index = series.request[at] - 1 - log.requests.dropped
+            known = log.requests[index] if 0 <= index < len(log.requests) else None
             # Of other lives it is not known how they held the weights.
             if known is not None and known.life == life.number and series.at[at] > 0:
                 rows.append(
                     DecodeRow(
                         subject.machine, subject.build, subject.model, subject.residency,
-                        series.at[at], series.context[at], series.tps[at], known.first,
+                        series.at[at], series.context[at], series.tps[at], known.first_of_life,
                     )
                 )  # fmt: skip
         self._samples = series.dropped + end

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ds4top.core import events as ev
 from ds4top.core.alert_facts import CLEAR, AlertFacts, AlertRule, Level, Said, XidSeen
 from ds4top.core.alert_rules import RULES, slow_cause
 from ds4top.core.derive import ServerState, Status, repeated_divergence
@@ -223,9 +222,7 @@ def facts_of_log(log: LogState, status: Status) -> AlertFacts:
 
 def _store_failed(log: LogState) -> str | None:
     """The error of the last save, where it failed and none was saved since."""
-    failed = next(
-        (note for note in reversed(log.notes) if isinstance(note, ev.KvStoreFailed)), None
-    )
+    failed = log.store_failed
     if failed is None:
         return None
     begun = log.life.begun_at if log.life is not None else None

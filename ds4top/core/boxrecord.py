@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -144,6 +146,8 @@ _CODECS = tuple(
 )
 _BODY = struct.Struct("<" + "".join(code for _, code, _ in _FIELDS))
 _HEAD = struct.Struct("<4sBxxxIQ16s")
+_TIMES = struct.Struct("<dd")
+"""With which a body begins: ``wall`` and ``t``."""
 _SUM = struct.Struct("<I")
 _SLOT_MAGIC = b"d4bx"
 _RING_MAGIC = b"ds4top black box"
@@ -168,19 +172,45 @@ def encode_slot(seq: int, run: int, boot: UUID, kind: Kind, record: BoxRecord) -
     return data + _SUM.pack(zlib.crc32(data))
 
 
+class _Slot(NamedTuple):
+    """What a slot says of its record, which is dear to decode."""
+
+    seq: int
+    run: int
+    boot: bytes
+    kind: Kind
+    t: float
+    at: int
+
+
+def _slot(data: bytes, at: int = 0) -> _Slot | None:
+    """The slot at a place; ``None`` for an empty, torn or damaged one."""
+    piece = memoryview(data)[at : at + SLOT_BYTES]
+    if len(piece) != SLOT_BYTES or piece[: len(_SLOT_MAGIC)] != _SLOT_MAGIC:
+        return None
+    if _SUM.unpack(piece[-_SUM.size :])[0] != zlib.crc32(piece[: -_SUM.size]):
+        return None
+    _, kind, run, seq, boot = _HEAD.unpack_from(piece)
+    wall, t = _TIMES.unpack_from(piece, _HEAD.size)
+    # A time that is no number cannot be of a record that was written.
+    if kind >= len(_KINDS) or not (isfinite(wall) and isfinite(t)):
+        return None
+    return _Slot(seq, run, boot, _KINDS[kind], t, at)
+
+
+def _record(data: bytes, slot: _Slot) -> BoxRecord:
+    raw = _BODY.unpack_from(data, slot.at + _HEAD.size)
+    values = {name: unpack(value) for (name, _, unpack), value in zip(_CODECS, raw, strict=True)}
+    return BoxRecord(**values)
+
+
 def decode_slot(data: bytes) -> Kept | None:
     """What a slot holds; ``None`` for an empty, torn or damaged one."""
-    if len(data) != SLOT_BYTES or not data.startswith(_SLOT_MAGIC):
+    slot = _slot(data) if len(data) == SLOT_BYTES else None
+    if slot is None:
         return None
-    if _SUM.unpack(data[-4:])[0] != zlib.crc32(data[:-4]):
-        return None
-    _, kind, run, seq, boot = _HEAD.unpack_from(data)
-    raw = _BODY.unpack_from(data, _HEAD.size)
-    values = {name: unpack(value) for (name, _, unpack), value in zip(_CODECS, raw, strict=True)}
-    # A time that is no number cannot be of a record that was written.
-    if kind >= len(_KINDS) or values["wall"] is None or values["t"] is None:
-        return None
-    return Kept(seq, run, str(UUID(bytes=boot)), _KINDS[kind], BoxRecord(**values))
+    boot_id = str(UUID(bytes=slot.boot))
+    return Kept(slot.seq, slot.run, boot_id, slot.kind, _record(data, slot))
 
 
 def header_bytes(version: int = VERSION) -> bytes:
@@ -221,27 +251,29 @@ class Past:
 
 
 def parse_ring(data: bytes) -> Past:
-    """The last run in a ring file's bytes; a cut file is read as far as it goes."""
-    kept: list[Kept] = []
+    """The last run in a ring file's bytes; a cut file is read as far as it goes.
+
+    Only what is given is decoded, for all that a full ring holds takes memory that stays.
+    """
+    last: _Slot | None = None
+    places = array("q")
     bad = 0
-    for slot, at in enumerate(range(HEADER_BYTES, len(data), SLOT_BYTES)):
-        piece = data[at : at + SLOT_BYTES]
-        found = decode_slot(piece)
-        if found is not None and found.seq % SLOTS == slot:
-            kept.append(found)
-        elif piece.strip(b"\0"):
+    for number, at in enumerate(range(HEADER_BYTES, len(data), SLOT_BYTES)):
+        slot = _slot(data, at)
+        if slot is not None and slot.seq % SLOTS == number:
+            places.append(at)
+            last = slot if last is None or slot.seq > last.seq else last
+        elif data[at : at + SLOT_BYTES].strip(b"\0"):
             bad += 1
-    if not kept:
+    if last is None:
         return Past(bad=bad)
-    kept.sort()
-    last = kept[-1]
-    run = [each for each in kept if each.run == last.run and each.boot_id == last.boot_id]
+    ours = (last.run, last.boot)
+    run = [s for at in places if (s := _slot(data, at)) is not None and (s.run, s.boot) == ours]
+    run = sorted(slot for slot in run if slot.kind == "sample")
     closed = last.kind == "closed"
-    records = [each.record for each in run if each.kind == "sample"]
-    if records:
-        records = [each for each in records if records[-1].t - each.t <= SPAN_S]
     return Past(
-        tuple(records), last.boot_id, closed, last.record.wall if closed else None,
+        tuple(_record(data, slot) for slot in run if run[-1].t - slot.t <= SPAN_S),
+        str(UUID(bytes=last.boot)), closed, _record(data, last).wall if closed else None,
         last.seq, last.run, bad,
     )  # fmt: skip
 

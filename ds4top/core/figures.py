@@ -14,7 +14,7 @@ from math import floor
 
 from ds4top.core.classify import Heat
 from ds4top.core.fit import MIN_SAMPLES, DecodeLine, PrefillLine, decode_line, prefill_line
-from ds4top.core.state import End, LogState, Request
+from ds4top.core.state import LogState
 from ds4top.core.tally import CacheTally, Jump, RequestTally, Series, Tally, Window
 
 DURATION_EDGES_S = (0.0, 5.0, 15.0, 60.0, 160.0)
@@ -290,67 +290,6 @@ def build(
     tally = Tally(Window(since, until))
     tally.finish(state)
     return assemble(tally, state, source or SourceFacts(), tz)
-
-
-def kv_today(
-    state: LogState, since: float | None = None, line: PrefillLine | None = None
-) -> CacheFigures:
-    """Cache figures since a time, priced by a prefill line (``None``: seconds stay unknown)."""
-    tally, window = CacheTally(), Window(since)
-    for request in recent(state, since):
-        tally.take_request(request)
-    tally.take_lines(state, window)
-    return cache_figures(tally, line)
-
-
-@dataclass(frozen=True, slots=True)
-class TurnFigures:
-    """Requests since a time: how many, how they ended, how long the completed ones took."""
-
-    total: int
-    completed: int
-    running: int
-    tool_calls: int
-    prompt_tokens: int
-    cached_tokens: int
-    generated_tokens: int
-    median_s: float | None
-    speed: Mapping[Heat, Speed]
-    cold_causes: Mapping[str, int]
-
-
-def turns(state: LogState, since: float | None = None) -> TurnFigures:
-    """Counts of the requests that began since a time."""
-    counts = RequestTally()
-    for request in recent(state, since):
-        counts.take(request)
-        counts.tool_calls += request.tool_calls
-    durations = sorted(value for group in counts.durations.values() for value in group)
-    return TurnFigures(
-        total=counts.total,
-        completed=counts.ends[End.COMPLETED],
-        running=counts.ends[End.RUNNING],
-        tool_calls=counts.tool_calls,
-        prompt_tokens=counts.prompt_tokens,
-        cached_tokens=counts.cached_tokens,
-        generated_tokens=counts.generated_tokens,
-        median_s=percentile(durations, 0.5),
-        speed={heat: _speed(counts.durations[heat]) for heat in Heat},
-        cold_causes=dict(counts.cold_causes),
-    )
-
-
-def recent(state: LogState, since: float | None = None) -> list[Request]:
-    """The requests that began since a time, in their order; looks at no more than it must."""
-    if since is None:
-        return list(state.requests)
-    found: list[Request] = []
-    for request in reversed(state.requests):
-        if request.started_at is not None and request.started_at < since:
-            break
-        if request.started_at is not None:
-            found.append(request)
-    return found[::-1]
 
 
 @dataclass(frozen=True, slots=True)

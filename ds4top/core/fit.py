@@ -7,12 +7,15 @@ measured so far, so lines are fitted in time per token and never in tokens per s
 from __future__ import annotations
 
 import csv
+from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from itertools import compress
 from math import fsum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+Number = TypeVar("Number", int, float)
 
 MIN_SAMPLES = 20
 """Fewer samples make no line."""
@@ -66,7 +69,7 @@ def prefill_line(contexts: Sequence[int], rates_tps: Sequence[float]) -> Prefill
     """The prefill line of these samples; ``None`` below 20 samples or where they fix no line."""
     if len(contexts) < MIN_SAMPLES:
         return None
-    found = ols(contexts, [1 / rate for rate in rates_tps])
+    found = ols(contexts, array("d", (1 / rate for rate in rates_tps)))
     return PrefillLine(*found, len(contexts)) if found else None
 
 
@@ -133,11 +136,10 @@ def decode_line(contexts: Sequence[int], rates_tps: Sequence[float]) -> DecodeLi
 
 
 def without(
-    requests: Sequence[int], left_out: Collection[int], *columns: Sequence[float]
-) -> list[list[float]]:
-    """Sample columns less the samples of some requests (the first one after a start)."""
-    keep = [number not in left_out for number in requests]
-    return [list(compress(column, keep)) for column in columns]
+    requests: Sequence[int], left_out: Collection[int], column: array[Number]
+) -> array[Number]:
+    """A column of samples less those of some requests (the first one after a start)."""
+    return array(column.typecode, compress(column, (n not in left_out for n in requests)))
 
 
 class ReferenceCurve(NamedTuple):

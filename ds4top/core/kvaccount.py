@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 from ds4top.core.classify import divergence
 from ds4top.core.events import KvHit
@@ -159,3 +161,22 @@ def rewritten(requests: Iterable[Request]) -> Rewritten | None:
     first = found[0]
     inside = [at for at in prompts if first.from_tokens <= at <= first.to_tokens]
     return Rewritten(first, prompts[inside[-1]], sum(places.values()))
+
+
+class Written(NamedTuple):
+    """Saves that are kept: MiB, how many by reason, epoch seconds of the first that has a time."""
+
+    size_mib: float = 0.0
+    reasons: Mapping[str, int] = MappingProxyType({})
+    first_at: float | None = None
+
+
+def written(log: LogState) -> Written:
+    """What the saves of a log wrote, the most frequent reason first."""
+    size_mib, first_at = 0.0, None
+    reasons: Counter[str] = Counter()
+    for store in log.stores:
+        size_mib += store.size_mib
+        reasons[store.reason] += 1
+        first_at = store.at if first_at is None else first_at
+    return Written(size_mib, dict(reasons.most_common()), first_at)

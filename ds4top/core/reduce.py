@@ -7,6 +7,7 @@ names the request's own ``ctx=`` span, and a start-up line in mid-life begins no
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,8 +21,8 @@ MIN_PREFILL_INTERVAL_TOKENS = 256
 """Shorter prefill chunks (alignment after a save) print meaningless rates."""
 JUMP_TOKENS = 16_384
 """A turn that adds more than this is named."""
-_MARKED_REQUESTS = 200
-_MARKS = 400
+_NEAR_REQUESTS, _NEAR_LINES = 200, 20
+"""So many of the newest stay unpacked, and requests keep their timelines."""
 
 
 class Reducer(LifeReducer):
@@ -50,7 +51,7 @@ class Reducer(LifeReducer):
             ev.KvEvicted: self._kv_evicted,
             ev.KvSkipped: self._persist_outcome,
             ev.KvStoreFailed: self._persist_outcome,
-            ev.KvLoadFailed: self._noted,
+            ev.KvLoadFailed: self._ignored,
             ev.Persisting: self._persisting,
             ev.ContextBuffers: self._context_buffers,
             ev.KvDiskCache: self._disk_cache,
@@ -174,9 +175,7 @@ class Reducer(LifeReducer):
         state.lookup_at = self._continuation = None
         self._save_ms = 0.0
         if state.limit is not None:
-            request.marks = []
-            if len(state.requests) >= _MARKED_REQUESTS:
-                state.requests[-_MARKED_REQUESTS].marks = None
+            request.marks = array("d")
         state.requests.append(request)
         state.open.append(request)
         key = (e.kind, e.cached_tokens, e.prompt_tokens, e.new_tokens)
@@ -238,8 +237,7 @@ class Reducer(LifeReducer):
         request.context_tokens = position
         if e.avg_tps > 0:
             request.prefill_tps = e.avg_tps
-        if request.marks is not None and len(request.marks) < _MARKS:
-            request.marks.append((e.elapsed_s, "prefill", position, e.chunk_tps))
+        request.mark(e.elapsed_s, "prefill", position, e.chunk_tps)
 
     def _sample(
         self, series: Samples, position: int, tps: float, at: float | None, request: Request | None
@@ -260,9 +258,8 @@ class Reducer(LifeReducer):
         request.context_tokens = e.prompt_tokens
         request.phase = Phase.DECODE
         request.heard_at = request.sample_at = self._heard_of(e.at)
-        if request.marks is not None:
-            rate = e.new_tokens / e.elapsed_s if e.elapsed_s > 0 else 0.0
-            request.marks.append((e.elapsed_s, "prompt done", e.prompt_tokens, rate))
+        rate = e.new_tokens / e.elapsed_s if e.elapsed_s > 0 else 0.0
+        request.mark(e.elapsed_s, "prompt done", e.prompt_tokens, rate)
 
     def _decoding(self, e: ev.Decoding) -> None:
         state = self.state
@@ -288,10 +285,8 @@ class Reducer(LifeReducer):
         found.decode_samples += 1
         found.thinking_now = "THINKING" in e.flags
         found.thinking = found.thinking or found.thinking_now
-        if found.marks is not None and len(found.marks) < _MARKS:
-            found.marks.append(
-                ((found.prompt_s or 0.0) + e.elapsed_s, "decode", e.context_tokens, e.chunk_tps)
-            )
+        seconds = (found.prompt_s or 0.0) + e.elapsed_s
+        found.mark(seconds, "decode", e.context_tokens, e.chunk_tps)
 
     def _finish(self, e: ev.Finish) -> None:
         request = self._of(e.kind, e.cached_tokens, e.prompt_tokens, e.new_tokens)
@@ -375,11 +370,12 @@ class Reducer(LifeReducer):
             state.misses,
             state.tool_lines,
         ):
+            history.settle(_NEAR_LINES)
             if len(history) > limit + limit // 8:
-                del history[:-limit]
+                history.drop(len(history) - limit)
+        state.requests.settle(_NEAR_REQUESTS, lambda request: not request.is_open)
         if len(state.requests) > limit + limit // 8:
-            state.requests_dropped += len(state.requests) - limit
-            del state.requests[:-limit]
+            state.requests.drop(len(state.requests) - limit)
         if len(state.lives) > 2_000:
             state.lives_dropped += len(state.lives) - 1_000
             del state.lives[:-1_000]

@@ -112,7 +112,6 @@ class LifeReducer:
     def _listening(self, e: ev.Listening) -> None:
         life = self._life()
         if life.listened:
-            self.state.notes.append(e)
             return
         life.listened = life.start_seen = True
         life.listening_at, life.url = e.at, e.url
@@ -128,17 +127,14 @@ class LifeReducer:
         life = self.state.life
         if e.reason == "out_of_memory" and life is not None and life.over:
             life.died = e.text
-            self.state.notes.append(e)
             return
         if life is None or life.over:
             life = self._new_life(e.at, start_seen=True)
         life.start_seen = True
         life.fatal = e
-        self.state.notes.append(e)
 
     def _refused(self, e: ev.AlreadyRunning) -> None:
         self.state.refused_starts.append(self.state.last_at)
-        self.state.notes.append(e)
 
     def _persisting(self, e: ev.Persisting) -> None:
         life = self._life()
@@ -151,11 +147,11 @@ class LifeReducer:
         life = self._life()
         if life.persist_open:
             life.persist_open, life.persisted = False, True
-        if not isinstance(e, ev.KvStored):
-            self.state.notes.append(e)
+        if isinstance(e, ev.KvStoreFailed):
+            self.state.store_failed = e
 
-    def _noted(self, e: ev.Event) -> None:
-        self.state.notes.append(e)
+    def _ignored(self, e: ev.Event) -> None:
+        """A known line that says nothing of the state."""
 
     def _note(self, e: ev.Note) -> None:
         life = self._life()
@@ -165,8 +161,6 @@ class LifeReducer:
             life.warnings[e.name] = life.warnings.get(e.name, 0) + 1
         if e.name == "cuda-error" and any(sign in e.text for sign in _POISON):
             life.poisoned = e.text
-        if e.name != "layer-progress":
-            self.state.notes.append(e)
 
     def _unrecognised(self, e: ev.Unrecognised) -> None:
         self.state.unrecognised_count += 1

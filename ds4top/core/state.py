@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
+from operator import attrgetter
+from typing import Any
 
 from ds4top.core import events as ev
+from ds4top.core.shelf import Packing, Rows, Shelf, shelf_of
 
 DEFAULT_CACHE_MIN_TOKENS = 512
 """Smallest prompt the disk cache keeps where the log does not say (ds4_server.c default)."""
@@ -80,7 +85,8 @@ class Request:
     evict_save_ms: float = 0.0
     evicted_before: bool = False
     jump_tokens: int | None = None
-    marks: list[tuple[float, str, int, float]] | None = None
+    marks: array[float] | None = None
+    """The timeline, four figures a mark: see ``timeline``."""
 
     @property
     def api(self) -> str:
@@ -107,6 +113,56 @@ class Request:
     def is_open(self) -> bool:
         """Whether no end is known yet."""
         return self.end is End.RUNNING
+
+    def mark(self, seconds: float, what: str, context_tokens: int, tps: float) -> None:
+        """One more mark of the timeline, where one is kept."""
+        marks = self.marks
+        if marks is not None and len(marks) < MOST_MARKS * _MARK_FIGURES:
+            marks.extend((seconds, MARKS.index(what), context_tokens, tps))
+
+    @property
+    def timeline(self) -> list[tuple[float, str, int, float]]:
+        """Seconds since its start, what there was, tokens of context, tok/s."""
+        flat = iter(self.marks or ())
+        rows = zip(flat, flat, flat, flat, strict=True)
+        return [(seconds, MARKS[int(what)], int(at), tps) for seconds, what, at, tps in rows]
+
+
+MARKS = ("prefill", "prompt done", "decode")
+"""What a mark of a timeline tells of."""
+MOST_MARKS = 400
+_MARK_FIGURES = 4
+_VALUES: attrgetter[tuple[Any, ...]] = attrgetter(*Request.__slots__)
+_PHASE, _END, _MISS, _HIT, _MARKS = map(
+    Request.__slots__.index, ("phase", "end", "miss", "hit", "marks")
+)
+
+
+def _rows(requests: Sequence[Request]) -> Iterator[tuple[Any, ...]]:
+    for request in requests:
+        values = list(_VALUES(request))
+        values[_END] = request.end.value
+        values[_PHASE] = values[_MARKS] = None
+        for at in (_MISS, _HIT):
+            values[at] = tuple(values[at]) if values[at] is not None else None
+        yield tuple(values)
+
+
+def _requests(rows: Rows) -> list[Request]:
+    found = []
+    for row in rows:
+        values = list(row)
+        values[_END], values[_PHASE] = End(values[_END]), Phase.OVER
+        if values[_MISS] is not None:
+            values[_MISS] = ev.LiveMiss(*values[_MISS])
+        if values[_HIT] is not None:
+            values[_HIT] = ev.KvHit(*values[_HIT])
+        found.append(Request(*values))
+    return found
+
+
+REQUESTS = Packing(_rows, _requests)
+"""How requests that are over are packed: without their timeline."""
 
 
 @dataclass(slots=True, eq=False)
@@ -190,25 +246,30 @@ class LogState:
     lives: list[Life] = field(default_factory=list)
     lives_dropped: int = 0
     refused_starts: list[float | None] = field(default_factory=list)
-    requests: list[Request] = field(default_factory=list)
-    requests_dropped: int = 0
+    requests: Shelf[Request] = field(default_factory=lambda: Shelf(REQUESTS))
     open: list[Request] = field(default_factory=list)
     lookup_at: float | None = None
     decode: Samples = field(default_factory=Samples)
     prefill: Samples = field(default_factory=Samples)
-    stores: list[ev.KvStored] = field(default_factory=list)
-    hits: list[ev.KvHit] = field(default_factory=list)
-    disk_hits: list[ev.KvHit] = field(default_factory=list)
-    evictions: list[ev.KvEvicted] = field(default_factory=list)
-    misses: list[ev.LiveMiss] = field(default_factory=list)
-    tool_lines: list[ev.ToolCalls] = field(default_factory=list)
-    notes: deque[ev.Event] = field(default_factory=lambda: deque(maxlen=500))
+    stores: Shelf[ev.KvStored] = field(default_factory=partial(shelf_of, ev.KvStored))
+    hits: Shelf[ev.KvHit] = field(default_factory=partial(shelf_of, ev.KvHit))
+    disk_hits: Shelf[ev.KvHit] = field(default_factory=partial(shelf_of, ev.KvHit))
+    evictions: Shelf[ev.KvEvicted] = field(default_factory=partial(shelf_of, ev.KvEvicted))
+    misses: Shelf[ev.LiveMiss] = field(default_factory=partial(shelf_of, ev.LiveMiss))
+    tool_lines: Shelf[ev.ToolCalls] = field(default_factory=partial(shelf_of, ev.ToolCalls))
+    store_failed: ev.KvStoreFailed | None = None
+    """The last save that failed."""
     unrecognised: deque[ev.Unrecognised] = field(default_factory=lambda: deque(maxlen=500))
     unrecognised_count: int = 0
     first_at: float | None = None
     last_at: float | None = None
     heard_at: float | None = None
     closed: bool = False
+
+    @property
+    def requests_dropped(self) -> int:
+        """How many requests went before those that are kept."""
+        return self.requests.dropped
 
     @property
     def life(self) -> Life | None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
 from itertools import zip_longest
 from typing import Protocol, TypeVar
 
 from ds4top.core.classify import Heat, cold_cause, divergence, heat_of
+from ds4top.core.events import KvEvicted, KvHit, KvStored, LiveMiss
+from ds4top.core.shelf import Item, Shelf
 from ds4top.core.state import End, Life, LogState, Request, Samples
 
 _JUMPS_KEPT = 10
@@ -53,11 +55,11 @@ class Window:
             return False
         return self.until is None or at < self.until
 
-    def of(self, lines: Sequence[Line]) -> Iterable[Line]:
+    def of(self, lines: Iterable[Line]) -> Iterator[Line]:
         """The lines inside."""
-        if self.since is None and self.until is None:
-            return lines
-        return [line for line in lines if self.has(line.at)]
+        if self.whole:
+            return iter(lines)
+        return (line for line in lines if self.has(line.at))
 
 
 @dataclass(slots=True)
@@ -126,18 +128,68 @@ class CacheTally:
         elif request.hit is None:
             self.live.add(request.cached_tokens)
 
-    def take_lines(self, state: LogState, window: Window) -> None:
+    def take_lines(
+        self,
+        disk_hits: Iterable[KvHit],
+        stores: Iterable[KvStored],
+        misses: Iterable[LiveMiss],
+        evictions: Iterable[KvEvicted],
+    ) -> None:
         """Count the cache's own lines."""
-        for hit in window.of(state.disk_hits):
+        for hit in disk_hits:
             self.disk.add(hit.tokens, hit.load_ms)
             self.hit_tokens.append(hit.tokens)
             self.load_ms.append(hit.load_ms)
-        for store in window.of(state.stores):
+        for store in stores:
             self.store_reasons[store.reason] += 1
             self.stored_micro_mib += round(store.size_mib * _MICRO)
-        for miss in window.of(state.misses):
+        for miss in misses:
             self.miss_reasons[miss.reason] += 1
-        self.evictions += sum(1 for _ in window.of(state.evictions))
+        self.evictions += sum(1 for _ in evictions)
+
+
+@dataclass(slots=True)
+class DayTally:
+    """The cache since a time, counted as it comes: every request and every line once.
+
+    So it stays exact though a live state lets old requests go.
+    """
+
+    since: float
+    cache: CacheTally = field(default_factory=CacheTally)
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    _missed: int = 0
+    _open: list[Request] = field(default_factory=list)
+    _seen: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def missed(self) -> int:
+        """Requests whose checkpoint had been evicted."""
+        return self._missed + sum(request.evicted_before for request in self._open)
+
+    def take(self, state: LogState) -> None:
+        """Count what is new in a state, which is the same each time."""
+        for request in self._new("requests", state.requests):
+            if request.started_at is not None and request.started_at >= self.since:
+                self.cache.take_request(request)
+                self.prompt_tokens += request.prompt_tokens
+                self.cached_tokens += request.cached_tokens
+                # While it runs its cold checkpoint may still come.
+                self._open.append(request)
+        self._missed += sum(r.evicted_before for r in self._open if not r.is_open)
+        self._open = [request for request in self._open if request.is_open]
+        window = Window(self.since)
+        self.cache.take_lines(
+            window.of(self._new("disk hits", state.disk_hits)),
+            window.of(self._new("stores", state.stores)),
+            window.of(self._new("misses", state.misses)),
+            window.of(self._new("evictions", state.evictions)),
+        )
+
+    def _new(self, name: str, history: Shelf[Item]) -> Iterator[Item]:
+        seen, self._seen[name] = self._seen[name], history.total
+        return history.after(seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,8 +338,7 @@ class Tally:
         done = min(done, len(requests) - 1)
         if done > 0:
             self._requests(requests[:done])
-            del requests[:done]
-            state.requests_dropped += done
+            requests.drop(done)
         self._lines(state)
         state.stores.clear()
         state.hits.clear()
@@ -309,7 +360,10 @@ class Tally:
                     self.sink(request)
 
     def _lines(self, state: LogState) -> None:
-        self.cache.take_lines(state, self.window)
+        of = self.window.of
+        self.cache.take_lines(
+            of(state.disk_hits), of(state.stores), of(state.misses), of(state.evictions)
+        )
         self.requests.tool_calls += sum(line.n for line in self.window.of(state.tool_lines))
         self.decode.take(state.decode, self.window)
         self.prefill.take(state.prefill, self.window)

@@ -1,9 +1,9 @@
 """The source ``process``: which servers run, which one is watched, when it comes and goes.
 
-Processes are known by their exact name. Without a server new pids are looked at twice a second;
-with one, its descriptor tells its end at once, and the rest is looked through each 5 s. A process
-keeps its name until its exec, however long that takes (a start script that prepares something), so
-each is looked at again: soon while it is young, each 5 s later.
+Processes are known by their exact name. Without a server new pids are looked at twice a second,
+after twenty seconds once; with one, its descriptor tells its end at once, and the rest is looked
+through each 5 s. A process keeps its name until its exec, however long that takes (a start script
+that prepares something), so each is looked at again: soon while it is young, each 5 s later.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from ds4top.core.target import Target
 from ds4top.sources.base import SYSTEM_CLOCK, Clock
 from ds4top.sources.procfs import ProcFs
 
-ABSENT_S = 0.5
+ABSENT_S, QUIET_S = 0.5, 1.0
+_ABSENT_LOOKS = 40
+"""Without a server, until there is no haste: twenty seconds."""
 PRESENT_S = 5.0
 WHOLE_S = 30.0
 """How often all of a server that is known is read again."""
@@ -102,6 +104,7 @@ class Finder:
         self._pidfd: int | None = None
         self._settles = 0
         self._sockets: set[int] = set()
+        self._absent_looks = 0
         self._told: tuple[object, ...] | None = None
         self._last_full = float("-inf")
         self._whole = float("-inf")
@@ -111,8 +114,9 @@ class Finder:
         """At once while its descriptor is waited on; that wait is the pace."""
         if self._pidfd is not None:
             return 0.0
-        young = any(wait_s == FORK_S for _, wait_s in self._looks.values())
-        return FORK_S if young else ABSENT_S
+        if any(wait_s == FORK_S for _, wait_s in self._looks.values()):
+            return FORK_S
+        return ABSENT_S if self._absent_looks < _ABSENT_LOOKS else QUIET_S
 
     def choose(self, pid: int) -> None:
         """Watch this one from now on. May be called from any thread."""
@@ -131,6 +135,7 @@ class Finder:
             self._let_go()
             self._ended_t = now
             self._known = frozenset(each.target for each in self._servers.values())
+        self._absent_looks = 0 if self._chosen is not None else self._absent_looks + 1
         if self._listens_now():
             self._last_full = float("-inf")
         settle = self._settles < _SETTLES and self._chosen is not None

@@ -24,8 +24,10 @@ from ds4top.sources.samples import BreakReason, LogBreak, LogChunk
 
 TURN_BYTES = 256 * 1024
 """Most that one turn reads."""
-IDLE_S = 0.25
 BUSY_S = 0.1
+IDLE_S, QUIET_S = 0.25, 0.5
+_IDLE_TURNS = 40
+"""Without a byte, until the log is called quiet: ten seconds."""
 ENDED_S = 1.0
 _PIPE_BYTES = 65_536
 _MOST_WAITING = 16
@@ -97,6 +99,7 @@ class LogFollower:
         self._inode = (0, 0)
         self._absent = False
         self._got = 0
+        self._idle_turns = 0
 
     @property
     def offset(self) -> int:
@@ -110,8 +113,12 @@ class LogFollower:
 
     @property
     def pause_s(self) -> float:
-        """At once while there is more, ten times a second under load, four times else."""
-        return 0.0 if self.more else BUSY_S if self._got else IDLE_S
+        """At once while there is more, ten times a second under load, four times after it, then
+        twice.
+        """
+        if self.more or self._got:
+            return 0.0 if self.more else BUSY_S
+        return IDLE_S if self._idle_turns < _IDLE_TURNS else QUIET_S
 
     def duplicate(self) -> int:
         """A second descriptor of the open file, the caller's own. Raises ``OSError``."""
@@ -125,6 +132,7 @@ class LogFollower:
         Raises ``SourceFault`` where the path cannot be followed; the state stays as it was.
         """
         out: list[Item] = []
+        self._idle_turns = 0 if self._got else self._idle_turns + 1
         self.more = False
         self._got = 0
         if self._cursor is None and not self._first(out):

@@ -25,6 +25,7 @@ from ds4top.core.keymap import COMMANDS, Command, Keys, clashes
 from ds4top.core.model import Model
 from ds4top.core.standing import standing
 from ds4top.core.units import count_of
+from ds4top.lean import give_back
 from ds4top.reach.configfile import config_path
 from ds4top.session import Session
 from ds4top.ui import theme as themes
@@ -53,6 +54,7 @@ _MACHINE_S = 0.2
 _FIRST_TICKS_S = (0.01, 0.03, 0.08, 0.3, 0.6)
 _SETTLED_S = 1.0
 _ACTS_S = 0.6
+_GIVE_BACK_TICKS = 600
 
 
 def _own_themes() -> Path:
@@ -64,6 +66,7 @@ def _settle() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+    give_back()
 
 
 class Ds4top(Keeping, Previewing, App[None]):
@@ -107,6 +110,7 @@ class Ds4top(Keeping, Previewing, App[None]):
         self._todays = TodayBook()
         self._offer = picker.Offer()
         self._ticking = ticking
+        self._ticks = 0
         self._timer: Timer | None = None
         self._alert_book = AlertBook()
         self._recalls, self._begun = True, session.model.now
@@ -216,6 +220,9 @@ class Ds4top(Keeping, Previewing, App[None]):
         self.model.alerts = self.alerts(self.status())
         self._offer.look(self)
         self.paint()
+        self._ticks += 1
+        if self._ticks % _GIVE_BACK_TICKS == 0:
+            give_back()
 
     def paint(self) -> None:
         """Show the model on the current screen, unless the view is frozen."""

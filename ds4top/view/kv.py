@@ -13,10 +13,12 @@ from itertools import zip_longest
 from ds4top.core.kvaccount import (
     KvAccount,
     Rewritten,
+    Written,
     account,
     budget_of,
     loads_of,
     rewritten,
+    written,
 )
 from ds4top.core.kvfile import KvDirSample, Refusal, Refused
 from ds4top.core.model import Model
@@ -77,6 +79,7 @@ class KvBook:
         self._account: KvAccount | None = None
         self._finding: Rewritten | None = None
         self._entries: object = None
+        self._written = Written()
 
     def account(self, model: Model) -> KvAccount | None:
         """The account of now; ``None`` where the directory is not read."""
@@ -88,6 +91,11 @@ class KvBook:
         self._look(model)
         return self._finding
 
+    def written(self, model: Model) -> Written:
+        """What saves wrote."""
+        self._look(model)
+        return self._written
+
     def _look(self, model: Model) -> None:
         kv, log = model.machine.kv, model.log
         budget = kv_budget(model)
@@ -95,14 +103,15 @@ class KvBook:
         entries = kv.entries if kv is not None else None
         free = kv.disk_free_bytes if kv is not None else None
         key = (
-            id(log), len(log.requests), len(log.hits), len(log.misses), budget,
-            tokens, int(model.now // 60), None if free is None else free // (64 * _MIB),
+            id(log), log.requests.total, log.hits.total, log.misses.total, log.stores.total,
+            budget, tokens, int(model.now // 60), None if free is None else free // (64 * _MIB),
         )  # fmt: skip
         # The tuple itself is kept: an id alone may be used again.
         if key == self._key and entries is self._entries:
             return
         self._key, self._entries = key, entries
         self._finding = rewritten(log.requests)
+        self._written = written(log)
         self._account = None
         if kv is not None:
             loads = loads_of(log.disk_hits)
@@ -140,7 +149,7 @@ def summary(model: Model, today: Today, book: KvBook, width: int, look: Look) ->
         rows += _directory(kv, found, width, look.charset)
     if finding := book.finding(model):
         rows.append(_finding(finding))
-    rows += [_written(model, width), _saved(model, today, width)]
+    rows += [_written(model, book.written(model), width), _saved(model, today, width)]
     return tuple(rows)
 
 
@@ -265,19 +274,18 @@ def _finding(found: Rewritten) -> Row:
     )
 
 
-def _written(model: Model, width: int) -> Row:
+def _written(model: Model, found: Written, width: int) -> Row:
     """What saves wrote: the wear of the SSD."""
-    log = model.log
-    size = sum(store.size_mib for store in log.stores) * _MIB
-    reasons = Counter(store.reason for store in log.stores)
-    stamps = [store.at for store in log.stores if store.at is not None]
+    size, reasons = found.size_mib * _MIB, found.reasons
     items: list[Part] = [
-        row((fmt_gib(size, 2, unit=True), "value"), f" in {count_of(len(log.stores), 'file')}")
+        row(
+            (fmt_gib(size, 2, unit=True), "value"), f" in {count_of(sum(reasons.values()), 'file')}"
+        )
     ]
-    if stamps and (span := model.now - stamps[0]) >= _HOUR_S:
+    if found.first_at is not None and (span := model.now - found.first_at) >= _HOUR_S:
         items.append(f"in {fmt_duration(span)}, {fmt_gib(size / span * _DAY_S)} GiB a day")
     if reasons:
-        items.append(", ".join(f"{name} {count}" for name, count in reasons.most_common()))
+        items.append(", ".join(f"{name} {count}" for name, count in reasons.items()))
     return labelled("written", pack(items, max(width - _LABEL, 10)))
 
 

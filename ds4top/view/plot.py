@@ -6,6 +6,7 @@ tokens per second and milliseconds per token are the same plot with another unit
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -185,22 +186,30 @@ def _y_span(
 
 _Geometry = tuple[float, float, float, float, int, int, bool]
 # Samples are only ever added, so the dots of the ones before are worth keeping: it is most of the
-# work of a redraw. Nothing depends on what is kept but the time it takes.
-_drawn: deque[tuple[tuple[Point, ...], _Geometry, set[tuple[int, int]]]] = deque(maxlen=4)
+# work of a redraw. Nothing depends on what is kept but the time it takes. A tuple a sample would be
+# a hundred bytes: they are kept as plain numbers.
+_drawn: deque[tuple[array[float], _Geometry, set[tuple[int, int]]]] = deque()
+_MOST_DRAWN = 2
+
+
+def _flat(points: tuple[Point, ...]) -> array[float]:
+    return array("d", chain.from_iterable(points))
 
 
 def _recall(points: tuple[Point, ...], geometry: _Geometry) -> tuple[int, set[tuple[int, int]]]:
     """How many of the first points are drawn already, and their dots."""
     for before, place, dots in tuple(_drawn):
-        size = len(before)
-        if place == geometry and 0 < size <= len(points) and points[:size] == before:
+        size = len(before) // 2
+        if place == geometry and 0 < size <= len(points) and _flat(points[:size]) == before:
             return size, set(dots)
     return 0, set()
 
 
 def _remember(points: tuple[Point, ...], geometry: _Geometry, dots: set[tuple[int, int]]) -> None:
-    if len(points) > 64 and not any(points is before for before, *_ in tuple(_drawn)):
-        _drawn.appendleft((points, geometry, dots))
+    if len(points) > 64:
+        others = [each for each in tuple(_drawn) if each[1] != geometry]
+        _drawn.clear()
+        _drawn.extend([(_flat(points), geometry, dots), *others][:_MOST_DRAWN])
 
 
 def _nearest(place: float, count: int) -> int:

@@ -6,6 +6,7 @@ else is cheap. Rates are tokens per second.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -102,14 +103,15 @@ class RateBook:
             if Residency.UNKNOWN not in (told, log_residency(life)) and log_residency(life) != told
         }
         left_out = {r.number for r in log.requests if r.first_of_life or r.life in others}
-        contexts, rates = without(samples.request, left_out, samples.context, samples.tps)
         since = samples.at[0] if len(samples) else float("inf")
         older = [point for point in kept.decode if point[0] < since]
         self.recalled = sum(1 for _, context, _ in older if context >= FROM_TOKENS)
-        self.decode = decode_line(
-            [*(context for _, context, _ in older), *(int(x) for x in contexts)],
-            [*(tps for _, _, tps in older), *rates],
-        )
+        # Arrays: as objects tens of thousands of samples would be a megabyte for a moment.
+        contexts = array("q", (context for _, context, _ in older))
+        rates = array("d", (tps for _, _, tps in older))
+        contexts += without(samples.request, left_out, samples.context)
+        rates += without(samples.request, left_out, samples.tps)
+        self.decode = decode_line(contexts, rates)
 
     def expected(self, context_tokens: int) -> ExpectedRate | None:
         """The decode rate to expect at a context, and from where."""

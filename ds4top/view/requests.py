@@ -7,7 +7,7 @@ from datetime import datetime, tzinfo
 
 from ds4top.core.classify import cold_cause, heat_of
 from ds4top.core.model import Model
-from ds4top.core.state import End, Request
+from ds4top.core.state import End, LogState, Request
 from ds4top.core.units import fmt_duration, fmt_ms, fmt_pct, fmt_seconds, fmt_tokens, fmt_tps
 from ds4top.view import table
 from ds4top.view.look import Look
@@ -123,14 +123,23 @@ def _short(value: float | None) -> str:
 
 
 def select(
-    requests: Sequence[Request], sort: str, descending: bool, text: str, tz: tzinfo | None
-) -> list[Request]:
-    """The requests to show, in their order; the newest first by default."""
-    if sort != COLUMNS[0].head:
-        return table.select(requests, COLUMNS, sort, descending, text, tz)
+    log: LogState, limit: int | None, sort: str, descending: bool, text: str, tz: tzinfo | None
+) -> Sequence[Request]:
+    """The requests to show of the newest ``limit``, in their order; the newest first by default."""
     # They are kept in the order of their time.
-    found = [each for each in requests if not text or table.matches(each, COLUMNS, text, tz)]
-    return found[::-1] if descending else found
+    by_time = sort == COLUMNS[0].head
+    found = log.requests.newest(limit, first=descending and by_time)
+    if by_time:
+        return found if not text else [r for r in found if table.matches(r, COLUMNS, text, tz)]
+    return table.select(found, COLUMNS, sort, descending, text, tz)
+
+
+def numbers(requests: Sequence[Request], sort: str, descending: bool, text: str) -> Sequence[int]:
+    """The number of each of those that ``select`` gave; without looking at each where it can."""
+    if not text and sort == COLUMNS[0].head and requests:
+        first, step = requests[0].number, -1 if descending else 1
+        return range(first, first + step * len(requests), step)
+    return [request.number for request in requests]
 
 
 def empty_rows(model: Model, text: str, width: int, is_whole: bool) -> list[Row]:
@@ -218,9 +227,9 @@ def detail_rows(request: Request, look: Look, tz: tzinfo | None, width: int) -> 
     ]
     if request.tool_calls:
         rows.append(_pair("tools", f"{request.tool_calls}: {', '.join(request.tool_names)}"))
-    if request.marks:
+    if timeline := request.timeline:
         rows += [row(""), row(("   SECONDS  WHAT           CONTEXT     TOK/S", "header"))]
-        for seconds, what, position, rate in request.marks:
+        for seconds, what, position, rate in timeline:
             rows.append(
                 row(
                     f" {seconds:>9.1f}  {what:<12} {fmt_tokens(position, width=10)}"

@@ -1,12 +1,14 @@
-"""The figures of today, across lives: made anew only when the log's state changed."""
+"""The figures of today, across lives: what is new is added when the log's state changed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from ds4top.core.figures import CacheFigures, TurnFigures, kv_today, turns
+from ds4top.core.figures import CacheFigures, cache_figures
 from ds4top.core.model import Model
+from ds4top.core.state import LogState
+from ds4top.core.tally import DayTally
 from ds4top.view.rates import RateBook
 
 
@@ -18,10 +20,11 @@ def midnight(model: Model) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Today:
-    """Cache and turns since midnight; ``missed`` evicted prefixes were asked for again."""
+    """Cache and prompts since midnight; ``missed`` evicted prefixes were asked for again."""
 
     cache: CacheFigures
-    turns: TurnFigures
+    prompt_tokens: int
+    reused_tokens: int
     missed: int
 
     @property
@@ -32,37 +35,31 @@ class Today:
         return hits / total if total else None
 
     @property
-    def reused_tokens(self) -> int:
-        """Prompt tokens that came from memory or disk."""
-        return self.turns.cached_tokens
-
-    @property
     def new_tokens(self) -> int:
         """Prompt tokens that were prefilled."""
-        return self.turns.prompt_tokens - self.turns.cached_tokens
+        return self.prompt_tokens - self.reused_tokens
 
 
 class TodayBook:
     """Keeps the last ``Today`` while nothing changed."""
 
     def __init__(self) -> None:
-        self._key: tuple[int, int, int, float] | None = None
+        self._log: LogState | None = None
+        self._tally = DayTally(0.0)
+        self._key: tuple[object, ...] = ()
         self._today: Today | None = None
 
     def today(self, model: Model, book: RateBook) -> Today:
         """The figures as of the model's time."""
-        log = model.log
-        since = midnight(model)
-        key = (
-            id(log),
-            len(log.requests) + log.requests_dropped,
-            len(log.stores) + len(log.hits),
-            since,
-        )
+        log, since = model.log, midnight(model)
+        if log is not self._log or since != self._tally.since:
+            self._log, self._tally, self._today = log, DayTally(since), None
+        lines = (log.stores, log.hits, log.misses, log.evictions)
+        key = (log.requests.total, *(each.total for each in lines), book.prefill)
         if self._today is None or key != self._key:
             self._key = key
-            missed = sum(
-                1 for r in log.requests if r.evicted_before and (r.started_at or 0.0) >= since
-            )
-            self._today = Today(kv_today(log, since, book.prefill), turns(log, since), missed)
+            tally = self._tally
+            tally.take(log)
+            figures = cache_figures(tally.cache, book.prefill)
+            self._today = Today(figures, tally.prompt_tokens, tally.cached_tokens, tally.missed)
         return self._today

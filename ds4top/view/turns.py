@@ -35,13 +35,17 @@ def turns_rows(
 
 def context_spec(requests: Sequence[Request], now: float, look: Look) -> HistorySpec:
     """Prompt and cached tokens of each request at its start, over the shortest window of all."""
-    known = [(r.started_at, r) for r in requests if r.started_at is not None]
-    known.sort(key=lambda pair: pair[0])
+    known = [
+        (r.started_at, r.prompt_tokens, r.cached_tokens)
+        for r in requests
+        if r.started_at is not None
+    ]
+    known.sort(key=lambda turn: turn[0])
     oldest = known[0][0] if known else now
     span = next((s for s in WINDOWS_S if s >= now - oldest), WINDOWS_S[-1])
     span = min(span, look.window_s)
-    prompt = _steps([(at, r.prompt_tokens / 1000) for at, r in known], now)
-    cached = _steps([(at, r.cached_tokens / 1000) for at, r in known], now)
+    prompt = _steps([(at, tokens / 1000) for at, tokens, _ in known], now)
+    cached = _steps([(at, tokens / 1000) for at, _, tokens in known], now)
     top = max((value for _, value in prompt), default=0.0)
     return HistorySpec(
         title="CONTEXT OF EACH TURN",

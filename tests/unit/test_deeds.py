@@ -133,8 +133,8 @@ def test_what_was_saved_stays_after_the_drain() -> None:
     log = prefilling(persist_open=True)
     log.open.clear()
     assert "saving its KV cache" in text(at(1), model(log))
-    old = KvStored(NOW - 400, 9_000, 0, "shutdown", "k", 1.0, 9.0)
-    log.stores += [old, KvStored(NOW - 35, 48_325, 0, "shutdown", "k", 1_731.25, 3_204.0)]
+    log.stores.append(KvStored(NOW - 400, 9_000, 0, "shutdown", "k", 1.0, 9.0))
+    log.stores.append(KvStored(NOW - 35, 48_325, 0, "shutdown", "k", 1_731.25, 3_204.0))
     shown = text(at(2), model(log))
     assert "saved 48,325 tokens, 1,731.2 MiB, in 3,204 ms" in shown
     assert "9,000" not in shown

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from ds4top.core import figures
 from ds4top.core.classify import Heat
-from ds4top.core.figures import Divergence, SourceFacts, build, kv_today, percentile, turns
+from ds4top.core.figures import Divergence, SourceFacts, build, cache_figures, percentile
 from ds4top.core.logread import LogReader
 from ds4top.core.reduce import Reducer
 from ds4top.core.stamps import StampClock
 from ds4top.core.state import LogState
-from ds4top.core.tally import CacheTally, Tally
+from ds4top.core.tally import CacheTally, DayTally, Tally
 from ds4top.report.jsonout import as_json, rfc3339
 
 SIM = Path(__file__).parent.parent / "data" / "ds4" / "sim-short" / "server.log"
@@ -200,21 +200,47 @@ def test_draining_in_any_step_gives_the_same_figures() -> None:
         assert as_json(figures.assemble(tally, state, SourceFacts())) == whole
 
 
+def day(state: LogState, since: float) -> DayTally:
+    tally = DayTally(since)
+    tally.take(state)
+    return tally
+
+
 def test_live_figures_since_a_time() -> None:
     state = state_of(SIM.read_bytes())
-    everything = kv_today(state)
+    everything = cache_figures(day(state, 0.0).cache, None)
     assert (everything.disk_hits, everything.live_hits, everything.misses) == (5, 13, 11)
     assert everything.seconds_saved is None
     line = build(state).prefill_fit
     assert line is not None
-    assert kv_today(state, None, line).seconds_saved == pytest.approx(77.026, abs=0.001)
-    since = kv_today(state, at("18:27:57"))
+    priced = cache_figures(day(state, 0.0).cache, line)
+    assert priced.seconds_saved == pytest.approx(77.026, abs=0.001)
+    since = cache_figures(day(state, at("18:27:57")).cache, None)
     assert (since.disk_hits, since.live_hits, since.misses, since.stores) == (1, 0, 0, 1)
-    latest = turns(state, at("18:27:28"))
-    assert (latest.total, latest.completed, latest.tool_calls) == (5, 4, 1)
-    assert latest.generated_tokens == 20 + 91 + 65 + 100 + 67
-    assert latest.cold_causes == {"evicted": 1}
-    assert turns(state, NOW).total == 0
+    latest = day(state, at("18:27:28"))
+    requests = [r for r in state.requests if (r.started_at or 0.0) >= at("18:27:28")]
+    assert len(requests) == 5
+    assert latest.prompt_tokens == sum(r.prompt_tokens for r in requests) > 0
+    assert latest.cached_tokens == sum(r.cached_tokens for r in requests) > 0
+    assert latest.missed == 1
+    assert day(state, NOW).prompt_tokens == 0
+
+
+def test_figures_of_a_day_are_those_of_its_report_however_they_came() -> None:
+    data = SIM.read_bytes()
+    state, reader = LogState(limit=1_000), LogReader(StampClock(NOW, UTC))
+    reducer, tally = Reducer(state), DayTally(0.0)
+    for line in data.splitlines(keepends=True):
+        reducer.apply(reader.feed(line))
+        tally.take(state)
+        # What was counted may go.
+        state.stores.clear()
+        state.disk_hits.clear()
+    whole = build(state_of(data))
+    assert cache_figures(tally.cache, whole.prefill_fit) == whole.cache
+    assert tally.prompt_tokens == whole.requests.prompt_tokens
+    assert tally.cached_tokens == whole.requests.cached_tokens
+    assert tally.missed == 1
 
 
 def test_divergences_within_a_few_tokens_are_one_place() -> None:

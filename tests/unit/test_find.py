@@ -13,7 +13,15 @@ import pytest
 
 from ds4top.core.process import DEMO_FLAG, DEMO_MARK, Owner, ServerProcess, changes
 from ds4top.sources.base import Clock
-from ds4top.sources.find import ABSENT_S, FORK_S, PRESENT_S, Finder, ServerGone, ServersSeen
+from ds4top.sources.find import (
+    ABSENT_S,
+    FORK_S,
+    PRESENT_S,
+    QUIET_S,
+    Finder,
+    ServerGone,
+    ServersSeen,
+)
 from ds4top.sources.procfs import ProcFs
 from tests.unit.proc_tools import MadeProc
 
@@ -95,8 +103,8 @@ def test_constructed_start_script_that_becomes_the_server_later(proc: MadeProc) 
     proc.add(300, "ds4-server", ["./ds4-server", "-m", "x"])
     before = world.now
     while world.pids != [300]:
-        world.go(ABSENT_S)
-    assert world.now - before <= PRESENT_S + ABSENT_S
+        world.go(QUIET_S)
+    assert world.now - before <= PRESENT_S + QUIET_S
 
 
 def test_constructed_fork_before_its_exec(proc: MadeProc) -> None:
@@ -271,10 +279,11 @@ def test_constructed_new_processes_are_looked_at_soon_and_then_seldom(proc: Made
     gaps = [late - early for early, late in pairwise(looked)]
     assert gaps[0] == pytest.approx(FORK_S)
     assert all(
-        gap <= at / 4 + ABSENT_S + 0.01 for at, gap in zip(looked[1:], gaps[1:], strict=False)
+        gap <= at / 4 + QUIET_S + 0.01 for at, gap in zip(looked[1:], gaps[1:], strict=False)
     )
-    assert PRESENT_S <= gaps[-1] + 0.01 <= PRESENT_S + ABSENT_S + 0.02
-    assert world.finder.interval_s == ABSENT_S
+    assert PRESENT_S <= gaps[-1] + 0.01 <= PRESENT_S + QUIET_S + 0.02
+    # It is half a minute now, and no server: there is no haste.
+    assert world.finder.interval_s == QUIET_S
 
 
 def test_constructed_process_that_is_another_while_it_is_read(proc: MadeProc) -> None:

@@ -55,6 +55,20 @@ def test_a_turn_is_bounded_and_says_that_there_is_more(log: Log):
     assert (turn(one), one.more, one.pause_s) == ([], False, 0.25)
 
 
+def test_a_log_that_is_quiet_for_ten_seconds_is_looked_at_less_often(log: Log):
+    one = follower(log)
+    log.write("a\n")
+    assert (turn(one), one.pause_s) == ([b"a\n"], 0.1)
+    slept = 0.0
+    while one.pause_s < 0.5:
+        slept += one.pause_s
+        assert turn(one) == []
+    assert slept == pytest.approx(10.0, abs=0.25)
+    log.write("b\n")
+    assert (turn(one), one.pause_s) == ([b"b\n"], 0.1)
+    assert (turn(one), one.pause_s) == ([], 0.25)
+
+
 def test_rename_then_a_new_file(log: Log):
     one = follower(log)
     log.write("a\n")

@@ -177,13 +177,13 @@ def test_a_hit_of_a_rebuild_is_none_of_a_lookup() -> None:
         "chat ctx=29..40:11 prompt start",
     )  # fmt: skip
     assert len(state.hits) == 1
-    assert state.disk_hits == []
+    assert not state.disk_hits
     assert [request.hit for request in state.requests] == [None, None]
 
 
 def test_a_hit_for_other_tokens_than_the_prompt_takes_is_no_disk_hit() -> None:
     state = run(MISS, HIT.format(600), "chat ctx=0..640:640 prompt start")
-    assert (len(state.hits), state.disk_hits) == (1, [])
+    assert (len(state.hits), len(state.disk_hits)) == (1, 0)
 
 
 @pytest.mark.parametrize(

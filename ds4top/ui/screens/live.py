@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -31,7 +32,7 @@ class RequestTable(View):
         super().__init__()
         self.sort_index = 0
         self.descending = True
-        self._shown: list[Request] = []
+        self._shown: Sequence[Request] = []
         self._drawn: tuple[object, ...] = ()
 
     def table(self) -> TableView:
@@ -39,7 +40,7 @@ class RequestTable(View):
         return self.query_one(TableView)
 
     @property
-    def shown_requests(self) -> list[Request]:
+    def shown_requests(self) -> Sequence[Request]:
         """The requests of the table, in its order."""
         return self._shown
 
@@ -56,8 +57,7 @@ class RequestTable(View):
         if key == self._drawn and self._shown:
             return
         self._drawn = key
-        source = log.requests[-limit:] if limit else log.requests
-        self._shown = req.select(source, sort, self.descending, self.filter_text, tz)
+        self._shown = req.select(log, limit, sort, self.descending, self.filter_text, tz)
         shown = self._shown
         if not shown:
             rows = req.empty_rows(app.model, self.filter_text, table.size.width, limit is None)
@@ -65,15 +65,15 @@ class RequestTable(View):
             return
         table.show_keys(
             heads(chosen, sort, self.descending),
-            [request.number for request in shown],
+            req.numbers(shown, sort, self.descending, self.filter_text),
             lambda index: item_row(shown[index], chosen, tz, look.charset),
         )
 
     @property
     def selected_request(self) -> Request | None:
         """The request under the cursor."""
-        key = self.table().selected_key
-        return next((request for request in self._shown if request.number == key), None)
+        at, _ = self.table().place
+        return self._shown[at - 1] if at is not None and at <= len(self._shown) else None
 
     def action_details(self) -> None:
         """Open the request under the cursor, or the newest."""
