@@ -73,10 +73,10 @@ _NOT_SHOWN = frozenset({"log", "vitals"})
 
 
 def paced(beat: Beat | None) -> tuple[float | None, float | None]:
-    """Milliseconds of its last turn, and seconds from one to the next."""
+    """Milliseconds that its turns took of late, and seconds from one to the next."""
     if beat is None or not beat.turns:
         return None, None
-    return beat.cost_s * 1000, beat.interval_s
+    return beat.mean_cost_s * 1000, beat.interval_s
 
 
 def others(

@@ -268,10 +268,10 @@ class Session:
             health.log_health(error, self._breaks, model.source, age, model.machine, model.keys)
         ]
         beats = self.supervisor.beats()
-        cost_ms, every_s = health.paced(beats.get(self.source.name))
-        found[0] = replace(found[0], cost_ms=cost_ms, every_s=every_s)
         if not isinstance(self.source, LogRouter):
             return (*found, *health.replayed(model.machine))
+        cost_ms, every_s = health.paced(beats.get(self.source.name))
+        found[0] = replace(found[0], cost_ms=cost_ms, every_s=every_s)
         details = health.details_of(model.machine, model.keys)
         if self._keep is not None:
             details[self._keep.name] = self._keep.detail()

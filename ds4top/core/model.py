@@ -19,7 +19,7 @@ from ds4top.core.state import LogState
 class SourceHealth:
     """One source: ``ok``, ``missing``, ``denied``, ``error`` or ``stale``, why, and its age.
 
-    ``cost_ms``: processor time of its last turn; ``every_s``: its pace, 0 as soon as there is more.
+    ``cost_ms``: what its turns took of late; ``every_s``: its pace, 0 as soon as there is more.
     """
 
     name: str

@@ -21,6 +21,7 @@ BACKOFF_FIRST_S = 1.0
 BACKOFF_MOST_S = 30.0
 COST_FACTOR = 10.0
 """A source may use at most a tenth of a core: the pause is at least this times its own cost."""
+MEAN_TURNS = 20
 JOIN_S = 0.5
 _ROOM_WAIT_S = 0.1
 _MESSAGE_CHARS = 400
@@ -34,7 +35,7 @@ class Beat:
     """A source's pulse. ``t``: since when it is in ``state``; ``blocked``: the mailbox is full.
 
     ``failures`` counts in a row; ``cost_s`` is the processor time of the last turn,
-    ``interval_s`` the pace it has now.
+    ``mean_cost_s`` of one over the last ``MEAN_TURNS``; ``interval_s`` the pace it has now.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Beat:
     failures: int = 0
     cost_s: float = 0.0
     interval_s: float | None = None
+    mean_cost_s: float = 0.0
 
 
 def default_route(source: str, sample: object) -> str | None:
@@ -104,7 +106,12 @@ class Runner:
         now = self._clock.monotonic()
         interval_s = self.source.interval_s
         turns = self.beat.turns + 1
-        self.beat = Beat(self.source.name, "waiting", now, now, turns, 0, cost_s, interval_s)
+        # The first turn opens things; one alone says little of the next.
+        mean_s = self.beat.mean_cost_s
+        mean_s += (cost_s - mean_s) / min(turns, MEAN_TURNS)
+        self.beat = Beat(
+            self.source.name, "waiting", now, now, turns, 0, cost_s, interval_s, mean_s
+        )
         if interval_s <= 0:
             return 0.0
         return max(0.0, max(interval_s, COST_FACTOR * cost_s) - (now - start))

@@ -30,7 +30,7 @@ def test_two_runs_over_one_log_keep_it_once_and_no_history_keeps_nothing(tmp_pat
     with Terminal(ds4top("--log", log, "--no-history"), env=env) as terminal:
         terminal.wait_for("requests|TIME")
         terminal.press("8")
-        terminal.wait_for(r"history +missing +– +– +--no-history")
+        terminal.wait_for(r"history +missing +(?:– +)+--no-history")
         terminal.press("q")
         assert terminal.wait_exit() == 0
     assert not path.parent.exists()

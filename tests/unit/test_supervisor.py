@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from threading import Event
 from typing import ClassVar
 
@@ -100,7 +101,25 @@ def test_the_pause_is_ten_times_what_the_source_cost():
 
     one = runner(Scripted(dear, interval_s=1.0), hands, box)
     assert one.turn() == pytest.approx(4.0 - 0.5)
-    assert one.beat.cost_s == pytest.approx(0.4)
+    assert (one.beat.cost_s, one.beat.mean_cost_s) == (pytest.approx(0.4), pytest.approx(0.4))
+
+
+def test_what_a_turn_costs_is_told_over_many():
+    hands, costs = Hands(), iter([0.4, *[0.1] * 60])
+
+    def read() -> tuple[object, ...]:
+        hands.cpu_s += next(costs)
+        return ()
+
+    one = runner(Scripted(*[read] * 61), hands, Mailbox())
+    means = []
+    for _ in range(61):
+        one.turn()
+        means.append(one.beat.mean_cost_s)
+    assert means[:3] == pytest.approx([0.4, 0.25, 0.2])
+    assert means[-1] == pytest.approx(0.1, abs=0.005)
+    # One odd turn of many does not show.
+    assert all(abs(new - old) < 0.02 for old, new in pairwise(means[20:]))
 
 
 def test_a_source_that_asks_for_the_next_turn_at_once_gets_it():
