@@ -105,6 +105,16 @@ def plain(raw: bytes) -> str:
     return _ESCAPES.sub(" ", raw.decode(errors="replace"))
 
 
+def at_work(pid: int) -> bool:
+    """Whether a thread of a process runs, or would if a core were free (proc_pid_stat(5))."""
+    for task in Path(f"/proc/{pid}/task").glob("*/stat"):
+        # A thread that has ended meanwhile does not run.
+        with contextlib.suppress(OSError):
+            if task.read_text().rpartition(") ")[2][:1] == "R":
+                return True
+    return False
+
+
 class Terminal:
     """One program in a terminal; a context manager that leaves no process behind.
 
@@ -263,8 +273,8 @@ class Terminal:
         self.wait_until(lambda: self.cells() != before, f"a change by {what}", timeout_s)
 
     def settle(self, quiet_s: float = 0.06) -> None:
-        """Read on until nothing has come for a moment."""
-        while self.read(quiet_s):
+        """Read on until nothing has come for a moment, and the program waits."""
+        while self.read(quiet_s) or at_work(self.process.pid):
             pass
 
     def wait_exit(self, timeout_s: float = DEADLINE_S) -> int:

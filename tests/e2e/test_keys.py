@@ -157,7 +157,7 @@ def press(terminal: Terminal | Pane, step: Step, under: list[tuple[object, ...]]
             ),
             what,
         )
-    terminal.settle(0.02)
+    terminal.settle(0.03)
 
 
 @pytest.mark.parametrize("view", VIEWS)

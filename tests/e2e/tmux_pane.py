@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyte
-from terminal import DEADLINE_S, environment, plain
+from terminal import DEADLINE_S, at_work, environment, plain
 
 _NAMES: Mapping[str, str] = {
     "tab": "Tab",
@@ -146,17 +146,21 @@ class Pane:
                 last = self.written()[1][-400:]
                 raise AssertionError(f"never: {what}\n{self.text}\nlast written: {last!r}")
 
-    def settle(self, _quiet_s: float = 0.0) -> None:
-        """Until two looks show the same."""
-        before = ""
+    def settle(self, quiet_s: float = 0.03) -> None:
+        """Until nothing has come for a moment, and the program waits."""
+        pid = self.program()
+        size, since = -1, time.monotonic()
 
-        def same() -> bool:
-            nonlocal before
-            now, old = self.coloured(), before
-            before = now
-            return now == old
+        def quiet() -> bool:
+            nonlocal size, since
+            now, old = self._stream.stat().st_size, size
+            if now != old or at_work(pid):
+                size, since = now, time.monotonic()
+            # Other processes have no event that could be waited for.
+            time.sleep(0.005)
+            return time.monotonic() - since >= quiet_s
 
-        self.wait_until(same, "a screen that holds still")
+        self.wait_until(quiet, "a screen that holds still")
 
     def press(self, key: str) -> None:
         """Press a key by its name of the key table."""
