@@ -71,6 +71,8 @@ class Box:
                 "XDG_CONFIG_HOME": str(self.home / "config"),
                 "XDG_RUNTIME_DIR": str(self.home / "run"),
                 "HOME": str(self.home),
+                "TERM": "xterm-256color",
+                "LC_ALL": "C.UTF-8",
                 "PATH": f"{self.bin}:{os.environ['PATH']}",
             }
             | more

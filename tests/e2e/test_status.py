@@ -132,7 +132,7 @@ def test_the_screen_shows_what_status_tells(server: tuple[int, Path]) -> None:
         for each in found["launch"]["settings"]:
             value = "–" if each["value"] is None else str(each["value"])
             name, origin = re.escape(each["name"]), each["origin"]
-            shown = screen.wait_for(rf"{name} +(\S+(?: \S+)*) +{origin}\b")[1]
+            shown = screen.wait_for(rf"{name} +(\S+(?: \S+)*?) +{origin}\b")[1]
             # What is longer than its column ends in an ellipsis.
             assert shown == value or value.startswith(shown.removesuffix("…") or "-"), each
         screen.press("8")
