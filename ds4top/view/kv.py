@@ -20,7 +20,7 @@ from ds4top.core.kvaccount import (
     rewritten,
     written,
 )
-from ds4top.core.kvfile import KvDirSample, Refusal, Refused
+from ds4top.core.kvfile import KvDirSample
 from ds4top.core.model import Model
 from ds4top.core.units import (
     count_of,
@@ -34,6 +34,7 @@ from ds4top.core.units import (
     fmt_tokens,
 )
 from ds4top.view.compose import TWO_COLUMNS, beside, even_cut
+from ds4top.view.kvrefused import KIND_WORDS, kind_row, refused_row
 from ds4top.view.live import kv_title
 from ds4top.view.look import Look
 from ds4top.view.now import labelled
@@ -46,29 +47,6 @@ _DAY_S = 86_400.0
 _LABEL = 13
 _LOG_ROWS = 24
 _FULL = 0.97
-
-KIND_WORDS: dict[Refusal, str] = {
-    Refusal.TORN: "torn",
-    Refusal.INVALID: "invalid",
-    Refusal.TEMPORARY: "temporary",
-    Refusal.OLD_ABI: "old ABI",
-    Refusal.FOREIGN: "foreign",
-    Refusal.MAGIC: "foreign",
-    Refusal.SPECIAL: "no plain file",
-    Refusal.VERSION: "other version",
-    Refusal.DENIED: "not readable",
-}
-_MEANS: dict[Refusal, str] = {
-    Refusal.TORN: "shorter than its header says; the server never deletes it",
-    Refusal.INVALID: "a header that the server rejects",
-    Refusal.TEMPORARY: "a save in progress, or what a crash left for ever",
-    Refusal.OLD_ABI: "of another build: invisible to this one, never deleted",
-    Refusal.FOREIGN: "no name of the cache's; the server ignores it",
-    Refusal.MAGIC: "no cache file by its first bytes",
-    Refusal.SPECIAL: "never opened",
-    Refusal.VERSION: "a version that this ds4top does not know",
-    Refusal.DENIED: "its rights do not let ds4top read it",
-}
 
 
 class KvBook:
@@ -313,9 +291,9 @@ def story(model: Model, charset: Charset = UNICODE) -> list[Keyed]:
     kv, log = model.machine.kv, model.log
     if kv is not None and kv.refused:
         rows += _section("BESIDE THE CACHE", "the server neither counts nor deletes these")
-        rows += [(("kind", str(kind)), _kind_row(kind, files, size))
+        rows += [(("kind", str(kind)), kind_row(kind, files, size))
                  for kind, files, size in kv.refused]  # fmt: skip
-        rows += [(("file", one.name, str(one.kind)), _refused_row(one)) for one in kv.examples]
+        rows += [(("file", one.name, str(one.kind)), refused_row(one)) for one in kv.examples]
     rows += _section("MISSES IN MEMORY", "newest first")
     for miss in reversed(log.misses[-_LOG_ROWS:]):
         share = miss.common_tokens / miss.prompt_tokens if miss.prompt_tokens else None
@@ -386,20 +364,3 @@ def _section(title: str, words: str) -> list[Keyed]:
 
 def _none_if_empty(title: str, found: Sequence[object]) -> list[Keyed]:
     return [] if found else [(("none", title), row(("  none", "dim")))]
-
-
-def _kind_row(kind: Refusal, files: int, size: int) -> Row:
-    return row(
-        f"  {files:>6,}  ",
-        (f"{KIND_WORDS[kind]:<14}", "value"),
-        f" {fmt_mib(size, width=9)} MiB",
-        (f"   {_MEANS[kind]}", "dim"),
-    )
-
-
-def _refused_row(one: Refused) -> Row:
-    return row(
-        (f"          {KIND_WORDS[one.kind]:<14}", "dim"),
-        f" {fmt_mib(one.file_bytes, width=9)} MiB   {one.name}",
-        (f"   {one.detail}" if one.detail else "", "dim"),
-    )
