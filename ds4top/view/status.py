@@ -305,6 +305,8 @@ def _telling(model: Model, status: Status, state: str, book: RateBook) -> list[s
         return [take(why, _WHY_CELLS).rstrip(), left]
     if state == "loading":
         return [*_load_words(model, status), left]
+    if state == "absent" and model.machine.servers:
+        return [f"of {len(model.machine.servers)} chosen", left]
     if state == "absent" and model.machine.demos:
         return [f"but demo {model.machine.demos[0]}", left]
     return [left]

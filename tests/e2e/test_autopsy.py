@@ -40,9 +40,19 @@ def ask(port: int, words: int) -> socket.socket:
 
 
 @pytest.fixture
-def dead(tmp_path: Path) -> Iterator[tuple[Box, BoxRecord]]:
+def box(tmp_path: Path) -> Iterator[Box]:
+    """A machine of its own; nothing that it starts outlives the test, however that ends."""
+    made = Box(tmp_path)
+    yield made
+    for child in made.children:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        child.wait()
+
+
+@pytest.fixture
+def dead(box: Box) -> tuple[Box, BoxRecord]:
     """A machine on which both were killed in the middle of a prefill; the last that was kept."""
-    box = Box(tmp_path)
     ring = box.state / "blackbox.ring"
 
     def prefill() -> BoxRecord | None:
@@ -66,11 +76,7 @@ def dead(tmp_path: Path) -> Iterator[tuple[Box, BoxRecord]]:
     last = prefill()
     assert last is not None
     assert last.pid == pid
-    yield box, last
-    for child in box.children:
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
-        child.wait()
+    return box, last
 
 
 def told(last: BoxRecord) -> list[str]:

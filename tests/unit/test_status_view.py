@@ -213,6 +213,9 @@ def test_a_demo_that_runs_is_told_where_there_is_no_server() -> None:
     assert line_of(model) == "none but demo 20672 24.0G unknown"
     found = told(model)
     assert (found["server"], found["level"]) == (None, "unknown")
+    # Real ones that wait to be chosen come before it.
+    model.machine.servers = (server(), server())
+    assert line_of(model) == "none of 2 chosen 24.0G unknown"
 
 
 counts = st.integers(0, 10**9)
