@@ -237,17 +237,17 @@ def settings(
     """
     start = start or StartFacts()
     flags = tuple(flags) if flags is not None else None
-    given = _given(spec, flags)
+    given, named = _given(spec, flags), exec_names(units)
     env = dict(spec.env or ())
     out: list[Setting] = []
     for flag in flags or ():
         if "--help" not in flag.names and "--version" not in flag.names:
-            out.append(_of_flag(flag, given, env, spec, start, units))
+            out.append(_of_flag(flag, given, env, spec, start, units, named))
     listed = {flag.name for flag in flags or ()}
     for name, found in given.items():
         if name not in listed:
             value = None if found.value is None else shown(name, found.value)
-            out.append(_placed(name, value, None, units, UNLISTED, listed=flags is None))
+            out.append(_placed(name, value, None, named, UNLISTED, listed=flags is None))
     if flags is None or spec.argv is None:
         out += [
             Setting(name, value, None, "start-up line", section=STARTUP)
@@ -276,7 +276,7 @@ def _placed(
     name: str,
     value: str | None,
     default: str | None,
-    units: Sequence[UnitSource],
+    named: Mapping[str, UnitSource],
     section: str,
     *,
     words: frozenset[str] = frozenset(),
@@ -287,7 +287,6 @@ def _placed(
     """A setting of the argument vector: from the unit's command where that names it."""
     origin: Origin = "argv"
     detail = also
-    named = exec_names(units)
     unit = next((named[word] for word in words or (name,) if word in named), None)
     if unit is not None:
         origin, detail = unit.kind, "; ".join(part for part in (unit.path, also) if part)
@@ -301,6 +300,7 @@ def _of_flag(
     spec: LaunchSpec,
     start: StartFacts,
     units: Sequence[UnitSource],
+    named: Mapping[str, UnitSource],
 ) -> Setting:
     default = flag.default if flag.values else _switch(flag.default)
     said = next((start.flags[name] for name in flag.names if name in start.flags), None)
@@ -313,7 +313,7 @@ def _of_flag(
             flag.name,
             None if value is None else shown(flag.name, value),
             default,
-            units,
+            named,
             flag.section,
             words=frozenset(flag.names),
             help=flag.help,

@@ -36,4 +36,4 @@ class Pace:
         self._due = start + seconds / self.speed
         left = self._due - now
         if left > self._SHORTEST_S:
-            time.sleep(left)
+            time.sleep(left)  # the work that the real server would do in that time

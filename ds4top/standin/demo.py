@@ -257,7 +257,7 @@ class DemoServer:
             while time.monotonic() < deadline:
                 if client.is_up():
                     return True
-                time.sleep(0.05)
+                time.sleep(0.05)  # a port that opens tells nobody
         finally:
             stop.set()
         return False

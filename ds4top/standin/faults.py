@@ -80,7 +80,7 @@ class Faults:
         Raises CudaError when the context is lost; does not return when told to hang.
         """
         while self._hang:
-            time.sleep(60.0)
+            time.sleep(60.0)  # the fault itself: a worker that never comes back
         if self._poisoned:
             raise CudaError
         return SLOW_FACTOR if time.monotonic() < self._slow_until else 1.0

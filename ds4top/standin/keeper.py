@@ -137,7 +137,7 @@ class Keeper:
             shutil.rmtree(self._charge.workdir, ignore_errors=True)
             if not os.path.exists(self._charge.workdir):
                 return
-            time.sleep(0.05)
+            time.sleep(0.05)  # somebody was still writing into it, and tells nobody when done
 
     def _wait_for_strangers(self) -> None:
         """Until no server holds the lock file: the leash ends those that others have started."""

@@ -186,6 +186,7 @@ class Ds4top(Keeping, Previewing, App[None]):
             self.notify(problem, severity="warning")
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            # Outside the main thread, as in tests, no handler can be set.
             with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
                 loop.add_signal_handler(number, self._signalled, number)
         self.book.scale, self.book.flags = self.model.speed, self.model.flags

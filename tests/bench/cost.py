@@ -56,7 +56,7 @@ def wait_for(path: Path, word: bytes, seconds: float) -> bool:
     while time.monotonic() < end:
         if path.exists() and word in path.read_bytes():
             return True
-        time.sleep(0.2)
+        time.sleep(0.2)  # another process writes it
     return False
 
 
@@ -69,7 +69,7 @@ def left_behind(folder: Path, wait_s: float = 10.0) -> list[str]:
                     if str(folder).encode() in words]:  # fmt: skip
         if time.monotonic() >= end:
             break
-        time.sleep(0.1)
+        time.sleep(0.1)  # they are nobody's children by then
     return [
         words.split(b"\0\0")[0].replace(b"\0", b" ").decode(errors="replace") for words in found
     ]
