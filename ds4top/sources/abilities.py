@@ -68,7 +68,10 @@ class LaunchAbilities:
                 self._left.append(self._unit)
         if self._left:
             # One a turn: a supervisor that is slow to answer holds nothing up.
-            return self._left.pop(0)(server)
+            found = self._left[0](server)
+            # Only now: what raised is asked again.
+            del self._left[0]
+            return found
         if server.argv is None:
             raise SourceFault("permission", "its command line cannot be read")
         return ()

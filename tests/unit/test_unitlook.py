@@ -202,6 +202,24 @@ def test_help_first_then_the_supervisor_each_once() -> None:
     assert asker.asked == 2
 
 
+def test_what_raised_is_asked_again() -> None:
+    class Fails(Help):
+        def read(self, *_: object) -> AbilitiesSeen:
+            seen = super().read()
+            if self.asked == 1:
+                raise OSError("no more processes")
+            return seen
+
+    asker = Fails()
+    source = launch([server(Owner("docker", "ab"))], asker)
+    with pytest.raises(OSError, match="no more processes"):
+        source.read(0.0)
+    assert not source.has_told
+    assert [type(each) for each in source.read(1.0)] == [AbilitiesSeen]
+    assert source.read(2.0) == (UnitSeen(TARGET, why="asked"),)
+    assert (source.has_told, asker.asked) == (True, 2)
+
+
 def test_without_its_command_line_the_supervisor_is_asked_all_the_same() -> None:
     asker = Help()
     source = launch([server(Owner("docker", "ab"), argv=False)], asker)
